@@ -1,0 +1,208 @@
+//! The frames that nodes exchange. Encoded by postcard; [`Frame::wire_len`] is what a link charges for one.
+
+use bytes::Bytes;
+use planner::cost::constants::{FRAME_HEADER_BYTES, TOKEN_FRAME_BYTES};
+use planner::plan::{Epoch, LayerRange, Plan};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::Sampling;
+use crate::ids::{Attempt, PeerId, SessionId, Token};
+
+/// A tensor, or what stands for one in a simulation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    /// The bytes themselves.
+    Real(Bytes),
+    /// A tensor that is charged to the links at `len` bytes; `digests` (one per token) let the simulated engine prove
+    /// that what arrived is what was sent.
+    Virtual {
+        /// Bytes the tensor would have.
+        len: u64,
+        /// One value per token, from all of the layers and context before.
+        digests: Vec<u64>,
+    },
+}
+
+impl Payload {
+    /// Bytes a link charges.
+    pub fn wire_len(&self) -> u64 {
+        match self {
+            Payload::Real(bytes) => bytes.len() as u64,
+            Payload::Virtual { len, .. } => *len,
+        }
+    }
+}
+
+/// The way of a session through the mesh: sent with its first frame, kept by every stage it passes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The plan it follows.
+    pub epoch: Epoch,
+    /// The model.
+    pub model: String,
+    /// Where tokens go back to.
+    pub head: PeerId,
+    /// The stages in order, and the layers each computes.
+    pub stages: Vec<(PeerId, LayerRange)>,
+}
+
+/// What a step carries: ids for the first stage, activations for the others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepInput {
+    /// Token ids.
+    Tokens(Vec<Token>),
+    /// Residual stream.
+    Hidden(Payload),
+}
+
+/// One session's tokens on their way through the stages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Whose.
+    pub session: SessionId,
+    /// Which try.
+    pub attempt: Attempt,
+    /// Which stage of the route this is for.
+    pub stage: u16,
+    /// Present in the first frame of an attempt.
+    pub route: Option<Route>,
+    /// Position of the first token.
+    pub start: u32,
+    /// How many tokens.
+    pub count: u32,
+    /// Ids or activations.
+    pub input: StepInput,
+    /// How the last stage samples after these tokens; `None` for chunks before the prompt's end.
+    pub sample: Option<Sampling>,
+}
+
+/// Why a stage cannot go on with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Nack {
+    /// It does not know the session (restarted, expired).
+    Unknown,
+    /// The layers of the route are not loaded here.
+    NotLoaded,
+    /// No KV room.
+    NoRoom,
+    /// Tokens are missing before these.
+    Gap,
+    /// The next stage cannot be reached.
+    NextUnreachable,
+}
+
+/// What goes over a stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Frame {
+    /// Forward through the ring, many sessions at once.
+    Steps(Vec<Step>),
+    /// From the last stage to the head: the token at `position`.
+    Token {
+        /// Whose.
+        session: SessionId,
+        /// Which try.
+        attempt: Attempt,
+        /// Its place in the session, prompt included.
+        position: u32,
+        /// The token.
+        token: Token,
+    },
+    /// From a stage to the head: this attempt is over.
+    Nack {
+        /// Whose.
+        session: SessionId,
+        /// Which try.
+        attempt: Attempt,
+        /// Why.
+        why: Nack,
+    },
+    /// Forward through the ring: the session has ended, free its KV.
+    Close {
+        /// Whose.
+        session: SessionId,
+        /// Up to and with this try.
+        attempt: Attempt,
+        /// Which stage of the route this is for.
+        stage: u16,
+    },
+    /// Liveness and plans.
+    Control(Control),
+}
+
+/// What nodes tell each other about themselves and about plans.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Control {
+    /// Are you there?
+    Ping {
+        /// Echoed.
+        nonce: u64,
+    },
+    /// I am.
+    Pong {
+        /// From the ping.
+        nonce: u64,
+        /// The plan this node follows.
+        epoch: Epoch,
+        /// Whether its layers of that plan are loaded.
+        ready: bool,
+        /// Changes with every start of the node: a restart is not a continuation.
+        incarnation: u64,
+    },
+    /// A head missed a token and suspects this peer.
+    Suspect {
+        /// Whom.
+        peer: PeerId,
+    },
+    /// From the planning node to all: follow this.
+    Publish {
+        /// Its number.
+        epoch: Epoch,
+        /// Who made it: of two plans with one epoch the one of the lower peer holds.
+        by: PeerId,
+        /// The plan, in terms of the fleet everybody knows.
+        plan: Plan,
+    },
+    /// A node has loaded its layers of that epoch (or failed to).
+    Ready {
+        /// Of which plan.
+        epoch: Epoch,
+        /// Whether it can serve.
+        ok: bool,
+    },
+}
+
+impl Frame {
+    /// Bytes a link charges for the frame, tensor and headers.
+    pub fn wire_len(&self) -> u64 {
+        match self {
+            Frame::Steps(steps) => FRAME_HEADER_BYTES + steps.iter().map(Step::wire_len).sum::<u64>(),
+            Frame::Token { .. } | Frame::Nack { .. } | Frame::Close { .. } => TOKEN_FRAME_BYTES,
+            Frame::Control(Control::Publish { plan, .. }) => {
+                FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64
+            }
+            Frame::Control(_) => TOKEN_FRAME_BYTES,
+        }
+    }
+
+    /// The sessions and first positions the frame moves: what a trace attributes its delay to.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, u32)> + '_ {
+        let steps = match self {
+            Frame::Steps(steps) => steps.as_slice(),
+            _ => &[],
+        };
+        let token = match self {
+            Frame::Token { session, position, .. } => Some((*session, *position)),
+            _ => None,
+        };
+        steps.iter().map(|s| (s.session, s.start + s.count)).chain(token)
+    }
+}
+
+impl Step {
+    fn wire_len(&self) -> u64 {
+        match &self.input {
+            StepInput::Tokens(tokens) => 4 * tokens.len() as u64,
+            StepInput::Hidden(payload) => payload.wire_len(),
+        }
+    }
+}

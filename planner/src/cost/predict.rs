@@ -1,0 +1,167 @@
+//! What a whole plan gives, from the costs of its parts.
+
+use super::constants::{PREFILL_CHUNK, Software, TOKEN_FRAME_BYTES};
+use super::step::{Sequence, step_time};
+use super::transfer::{TransferTime, activation_frame_bytes, transfer_time};
+use crate::fleet::{Fleet, NodeId};
+use crate::model::Model;
+use crate::plan::{Breakdown, Pipeline, Plan, Prediction};
+
+/// The load a prediction is made for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Load {
+    /// Prompt length, tokens.
+    pub prompt: u32,
+    /// Tokens in the KV cache while decoding, on average.
+    pub context: u32,
+    /// Streams at once.
+    pub concurrency: u32,
+    /// Where the client's head runs; `None` puts it with each pipeline's first stage.
+    pub head: Option<NodeId>,
+}
+
+/// What `plan` gives under `load`, with ring software costs `software`. `None` when two neighbours in the ring cannot
+/// reach each other.
+pub fn predict(
+    fleet: &Fleet,
+    model: &Model,
+    plan: &Plan,
+    load: &Load,
+    software: &Software,
+) -> Option<Prediction> {
+    let mut best: Option<Prediction> = None;
+    let mut throughput = 0.0;
+    let replicas = plan.replicas.len().max(1) as u32;
+    for (i, pipeline) in plan.replicas.iter().enumerate() {
+        let streams = load.concurrency / replicas + u32::from((i as u32) < load.concurrency % replicas);
+        let p = predict_pipeline(fleet, model, pipeline, load, streams.max(1), software)?;
+        if streams > 0 {
+            throughput += p.throughput_tok_s;
+        }
+        if best.is_none_or(|b| p.tpot_ms < b.tpot_ms) {
+            best = Some(p);
+        }
+    }
+    best.map(|b| Prediction { throughput_tok_s: throughput, ..b })
+}
+
+/// The hops of one token: into the first stage where the head sits elsewhere, between stages, and back to the head.
+fn hops(
+    fleet: &Fleet,
+    model: &Model,
+    pipeline: &Pipeline,
+    head: NodeId,
+    tokens: u32,
+    software: &Software,
+) -> Option<Vec<TransferTime>> {
+    let mut out = Vec::with_capacity(pipeline.stages.len() + 1);
+    let mut at = head;
+    let mut bytes = super::constants::FRAME_HEADER_BYTES + 4 * u64::from(tokens);
+    for stage in &pipeline.stages {
+        if stage.node != at {
+            out.push(transfer_time(&fleet.path(at, stage.node)?, bytes, software));
+        }
+        at = stage.node;
+        bytes = activation_frame_bytes(model, software, tokens);
+    }
+    if at != head {
+        out.push(transfer_time(&fleet.path(at, head)?, TOKEN_FRAME_BYTES, software));
+    }
+    Some(out)
+}
+
+fn predict_pipeline(
+    fleet: &Fleet,
+    model: &Model,
+    pipeline: &Pipeline,
+    load: &Load,
+    streams: u32,
+    software: &Software,
+) -> Option<Prediction> {
+    let first = pipeline.stages.first()?;
+    let head = load.head.unwrap_or(first.node);
+    let one = [Sequence::decode(load.context)];
+    let mut breakdown = Breakdown::default();
+    for stage in &pipeline.stages {
+        let device = &fleet.node(stage.node).device;
+        breakdown.compute_ms += step_time(model, device, stage.layers, &one).total_us() / 1e3;
+        breakdown.software_ms += software.per_step_us / 1e3;
+    }
+    for hop in hops(fleet, model, pipeline, head, 1, software)? {
+        breakdown.latency_ms += hop.latency_us / 1e3;
+        breakdown.bandwidth_ms += hop.bandwidth_us / 1e3;
+        breakdown.software_ms += hop.software_us / 1e3;
+    }
+    let tpot_ms = breakdown.total_ms();
+    let ttft_ms = prefill_ms(fleet, model, pipeline, head, load.prompt, software)?;
+    let throughput_tok_s = throughput(fleet, model, pipeline, load.context, streams, tpot_ms, software);
+    Some(Prediction { tpot_ms, ttft_ms, throughput_tok_s, breakdown })
+}
+
+/// Time to first token of one prompt: chunks flow through the stages one behind the other.
+fn prefill_ms(
+    fleet: &Fleet,
+    model: &Model,
+    pipeline: &Pipeline,
+    head: NodeId,
+    prompt: u32,
+    software: &Software,
+) -> Option<f64> {
+    let mut done_us = vec![0.0f64; pipeline.stages.len()];
+    let mut at = 0u32;
+    let mut last_us = 0.0;
+    while at < prompt.max(1) {
+        let tokens = PREFILL_CHUNK.min(prompt.max(1) - at);
+        let ends = at + tokens >= prompt.max(1);
+        let mut ready_us = 0.0f64;
+        let mut from = head;
+        let mut bytes = super::constants::FRAME_HEADER_BYTES + 4 * u64::from(tokens);
+        for (i, stage) in pipeline.stages.iter().enumerate() {
+            if stage.node != from {
+                ready_us += transfer_time(&fleet.path(from, stage.node)?, bytes, software).total_us();
+            }
+            let work = [Sequence { new_tokens: tokens, context: at, logits: u32::from(ends) }];
+            let step_us = step_time(model, &fleet.node(stage.node).device, stage.layers, &work).total_us();
+            ready_us = ready_us.max(done_us[i]) + step_us + software.per_step_us;
+            done_us[i] = ready_us;
+            from = stage.node;
+            bytes = activation_frame_bytes(model, software, tokens);
+        }
+        if ends {
+            let back = if from == head {
+                0.0
+            } else {
+                transfer_time(&fleet.path(from, head)?, TOKEN_FRAME_BYTES, software).total_us()
+            };
+            last_us = ready_us + back;
+        }
+        at += tokens;
+    }
+    Some(last_us / 1e3)
+}
+
+/// Output tokens per second of `streams` streams: the streams are spread over as many batches as the ring has stages,
+/// and the ring turns either at its slowest stage's pace or at the time one batch needs for a round, whichever is longer.
+fn throughput(
+    fleet: &Fleet,
+    model: &Model,
+    pipeline: &Pipeline,
+    context: u32,
+    streams: u32,
+    tpot_ms: f64,
+    software: &Software,
+) -> f64 {
+    let stages = pipeline.stages.len() as u32;
+    let groups = streams.min(stages.max(1)).max(1);
+    let batch = vec![Sequence::decode(context); streams.div_ceil(groups) as usize];
+    let one = [Sequence::decode(context)];
+    let (mut slowest_us, mut extra_us) = (0.0f64, 0.0);
+    for stage in &pipeline.stages {
+        let device = &fleet.node(stage.node).device;
+        let batched = step_time(model, device, stage.layers, &batch).total_us();
+        slowest_us = slowest_us.max(batched + software.per_step_us);
+        extra_us += batched - step_time(model, device, stage.layers, &one).total_us();
+    }
+    let round_us = (tpot_ms * 1e3 + extra_us).max(slowest_us * f64::from(groups));
+    f64::from(streams) / round_us * 1e6
+}
