@@ -4,10 +4,11 @@
 //! sender's uplink and medium, the distance between the two networks, and the receiver's downlink and medium. Bandwidth
 //! belongs to an uplink or to a shared medium, never to a stream.
 //!
-//! * `catalog`: known devices, from data files, every figure with its source.
+//! * [`catalog`]: known devices, from data files, every figure with its source.
 
 use serde::{Deserialize, Serialize};
 
+pub mod catalog;
 mod path;
 
 pub use crate::plan::NodeId;
