@@ -26,6 +26,10 @@ pub const PREFILL_CHUNK: u32 = 512;
 /// Extra delay of a lost packet, microseconds: the least retransmission timeout of RFC 6298 implementations (Linux).
 pub const RETRANSMIT_US: f64 = 200_000.0;
 
+/// Payload of one packet, bytes: a TCP segment in an Ethernet frame of 1,500 bytes with timestamps. How many of them a
+/// frame takes decides how likely loss is to hit it.
+pub const PACKET_BYTES: u64 = 1448;
+
 /// What one engine's software costs, apart from devices and links.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Software {
