@@ -1,7 +1,8 @@
 //! One engine step: what a device needs to run a range of layers over a batch.
 
+use super::constants::LATENT_DISPATCH;
 use crate::fleet::Device;
-use crate::model::{Attention, Model};
+use crate::model::{Attention, Layer, Model};
 use crate::plan::LayerRange;
 
 /// One session's share of a step.
@@ -25,11 +26,11 @@ impl Sequence {
 /// The parts of a step's time on a device, microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct StepTime {
-    /// Streaming weights, or multiplying with them where that takes longer.
+    /// Streaming weights, or multiplying with them, or reading them again from disk: whichever takes longest.
     pub weights_us: f64,
     /// Reading the KV cache, or computing scores and values where that takes longer.
     pub attention_us: f64,
-    /// Starting kernels: per layer, and more per mixture-of-experts layer.
+    /// Starting kernels: per layer, more per mixture-of-experts layer and per layer of latent attention.
     pub dispatch_us: f64,
 }
 
@@ -42,7 +43,8 @@ impl StepTime {
 
 /// Time of one step of `layers` of `model` on `device` over `batch`, by the roofline of each part: bytes over achieved
 /// bandwidth or FLOPs over achieved throughput, whichever is longer, plus the dispatch of the layers' kernels.
-/// The head is included where `layers` ends the model and logits are wanted.
+/// The head is included where `layers` ends the model and logits are wanted. A stage that is larger than the device's
+/// usable memory pages: see [`Paging`].
 pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Sequence]) -> StepTime {
     let tokens: u32 = batch.iter().map(|s| s.new_tokens).sum();
     if tokens == 0 {
@@ -52,7 +54,9 @@ pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Se
     let flops = device.flops * device.flops_efficiency;
     let roofline_us = |bytes: f64, flop: f64| (bytes / bandwidth).max(flop / flops) * 1e6;
     let mut time = StepTime::default();
+    let mut paging = Paging::default();
     for layer in &model.layers[layers.indices()] {
+        paging.add(layer, tokens);
         time.weights_us +=
             roofline_us(layer.active_bytes(tokens), 2.0 * layer.active_params() * f64::from(tokens));
         let (mut kv_bytes, mut flop) = (0.0, 0.0);
@@ -65,16 +69,177 @@ pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Se
             flop += f64::from(seen) * f64::from(s.new_tokens) * layer.attention_flops_per_context;
         }
         time.attention_us += roofline_us(kv_bytes, flop);
-        time.dispatch_us += device.layer_overhead_us;
-        if layer.experts.is_some() {
-            time.dispatch_us += device.expert_overhead_us;
-        }
+        time.dispatch_us += dispatch_us(layer, device);
     }
     let logits: u32 = batch.iter().map(|s| s.logits).sum();
     if layers.end == model.layer_count() && logits > 0 {
         time.weights_us +=
             roofline_us(model.head_bytes as f64, 2.0 * model.head_params as f64 * f64::from(logits));
         time.dispatch_us += device.layer_overhead_us;
+        paging.trunk_bytes += model.head_bytes;
     }
+    time.weights_us = time.weights_us.max(paging.read_us(device));
     time
+}
+
+/// Starting the kernels of one layer, microseconds.
+fn dispatch_us(layer: &Layer, device: &Device) -> f64 {
+    let experts = if layer.experts.is_some() { device.expert_overhead_us } else { 0.0 };
+    let latent = match layer.attention {
+        Attention::Latent => LATENT_DISPATCH * device.expert_overhead_us,
+        Attention::Full | Attention::Sliding { .. } => 0.0,
+    };
+    device.layer_overhead_us + experts + latent
+}
+
+/// What a step reads from disk again because the stage's weights are larger than memory.
+///
+/// Weights are mapped from the file, and the least recently used page goes first. A token reads the layers in the same
+/// order each time, so once what *every* token reads is larger than memory, each page is gone just before it is needed
+/// again: all of it is read from disk. (Published: llama.cpp with a 35 GB model on 11 GB of VRAM and too little memory takes
+/// 7.97 s a token, its processor's part of the file over the disk's 3.17 GB/s, where 26 GB still took 0.33 s.) Experts
+/// that only some tokens read are in memory with the chance that memory holds them.
+#[derive(Debug, Default)]
+struct Paging {
+    /// Bytes every token reads.
+    trunk_bytes: u64,
+    /// Bytes of all experts.
+    expert_bytes: u64,
+    /// Bytes of the experts that this step reads.
+    expert_read_bytes: f64,
+}
+
+impl Paging {
+    fn add(&mut self, layer: &Layer, tokens: u32) {
+        self.trunk_bytes += layer.trunk_bytes;
+        if layer.experts.is_some() {
+            self.expert_bytes += layer.weight_bytes() - layer.trunk_bytes;
+            self.expert_read_bytes += layer.active_bytes(tokens) - layer.trunk_bytes as f64;
+        }
+    }
+
+    /// Time of reading what is missing, microseconds.
+    fn read_us(&self, device: &Device) -> f64 {
+        let usable = device.usable_bytes();
+        if self.trunk_bytes + self.expert_bytes <= usable {
+            return 0.0;
+        }
+        let missing = if self.trunk_bytes > usable {
+            self.trunk_bytes as f64 + self.expert_read_bytes
+        } else {
+            let room = (usable - self.trunk_bytes) as f64;
+            self.expert_read_bytes * (1.0 - room / self.expert_bytes as f64)
+        };
+        missing / device.disk_bytes_per_s * 1e6
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "the built-in catalog has these devices")]
+
+    use super::*;
+    use crate::fleet::catalog;
+    use crate::model::Experts;
+
+    fn layer(trunk_bytes: u64, experts: Option<Experts>, attention: Attention) -> Layer {
+        Layer {
+            trunk_bytes,
+            trunk_params: trunk_bytes * 5 / 3,
+            experts,
+            attention,
+            kv_bytes_per_token: 2048,
+            attention_flops_per_context: 16_384.0,
+        }
+    }
+
+    fn model(layers: Vec<Layer>) -> Model {
+        Model {
+            name: "made up".into(),
+            architecture: "llama".into(),
+            quant: "Q4_K_M".into(),
+            hidden: 4096,
+            heads: 32,
+            kv_heads: 8,
+            vocab: 128_000,
+            context_max: 8192,
+            embedding_bytes: 300_000_000,
+            head_bytes: 400_000_000,
+            head_params: 524_000_000,
+            tied: false,
+            layers,
+            source: "this test".into(),
+        }
+    }
+
+    fn dense(count: usize) -> Model {
+        model(vec![layer(130_000_000, None, Attention::Full); count])
+    }
+
+    fn whole(model: &Model) -> LayerRange {
+        LayerRange::new(0, model.layer_count())
+    }
+
+    #[test]
+    fn decode_streams_the_weights_and_starts_the_kernels() {
+        let (model, device) = (dense(32), catalog::device("apple-m4-max").unwrap());
+        let time = step_time(&model, &device, whole(&model), &[Sequence::decode(0)]);
+        let bytes = 32.0 * 130e6 + 400e6;
+        let streamed_us = bytes / (device.bandwidth_bytes_per_s * device.bandwidth_efficiency) * 1e6;
+        assert!((time.weights_us - streamed_us).abs() < 1e-6);
+        assert!((time.dispatch_us - 33.0 * device.layer_overhead_us).abs() < 1e-9);
+    }
+
+    #[test]
+    fn stages_of_a_cut_add_up_to_the_whole() {
+        let (model, device) = (dense(32), catalog::device("rtx-3090").unwrap());
+        let batch = [Sequence::decode(700), Sequence { new_tokens: 9, context: 40, logits: 1 }];
+        let all = step_time(&model, &device, whole(&model), &batch).total_us();
+        let parts: f64 = [(0, 10), (10, 11), (11, 32)]
+            .map(|(a, b)| step_time(&model, &device, LayerRange::new(a, b), &batch).total_us())
+            .iter()
+            .sum();
+        assert!((all - parts).abs() < 1e-6 * all);
+    }
+
+    #[test]
+    fn experts_and_latent_attention_start_more_kernels() {
+        let experts = Experts { count: 64, used: 4, bytes_each: 5_000_000, params_each: 9_000_000 };
+        let device = catalog::device("apple-m4-max").unwrap();
+        let dispatch = |experts, attention| {
+            let model = model(vec![layer(20_000_000, experts, attention)]);
+            let batch = [Sequence { new_tokens: 1, context: 0, logits: 0 }];
+            step_time(&model, &device, whole(&model), &batch).dispatch_us
+        };
+        let plain = dispatch(None, Attention::Full);
+        let mixture = dispatch(Some(experts), Attention::Full);
+        let latent = dispatch(Some(experts), Attention::Latent);
+        assert_eq!(mixture - plain, device.expert_overhead_us);
+        assert!((latent - mixture - LATENT_DISPATCH * device.expert_overhead_us).abs() < 1e-9);
+    }
+
+    #[test]
+    fn weights_beyond_memory_are_read_from_disk_for_every_token() {
+        let (model, device) = (dense(64), catalog::device("apple-m1").unwrap());
+        assert!(model.weight_bytes() < device.usable_bytes());
+        let small = Device { memory_bytes: 8 << 30, reserved_bytes: 2 << 30, ..device.clone() };
+        let read =
+            |device: &Device| step_time(&model, device, whole(&model), &[Sequence::decode(0)]).weights_us;
+        let bytes = 64.0 * 130e6 + 400e6;
+        assert!((read(&small) - bytes / small.disk_bytes_per_s * 1e6).abs() < 1.0);
+        assert!(read(&small) > 10.0 * read(&device));
+    }
+
+    #[test]
+    fn of_experts_beyond_memory_only_the_missing_share_is_read() {
+        let experts = Experts { count: 64, used: 4, bytes_each: 5_000_000, params_each: 9_000_000 };
+        let model = model(vec![layer(20_000_000, Some(experts), Attention::Full); 40]);
+        let fits = catalog::device("raspberry-pi-4").unwrap();
+        let trunk_bytes = 40 * 20_000_000 + 400_000_000;
+        let half = trunk_bytes + 40 * 64 * 5_000_000 / 2;
+        let device = Device { memory_bytes: half, reserved_bytes: 0, ..fits };
+        let time = step_time(&model, &device, whole(&model), &[Sequence::decode(0)]);
+        let missing = 40.0 * 4.0 * 5e6 / 2.0;
+        assert!((time.weights_us - missing / device.disk_bytes_per_s * 1e6).abs() < 1.0);
+    }
 }
