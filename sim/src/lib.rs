@@ -4,9 +4,20 @@
 //! * [`scenario`]: what is run, read from TOML.
 //! * [`seed`]: one seed for everything random, forked by name.
 //! * [`link`]: the network as arithmetic: Wi-Fi airtime, LAN, WAN, lanes, jitter, loss, partitions.
+//! * [`engine`]: the simulated device; `digest` is what it computes.
+//! * [`mesh`]: a mesh under test and the [`mesh::Play`] that runs on it, the same in both worlds.
+//! * [`memory`]: the world for figures and thousands of nodes.
+//! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
+//! * [`record`]: what a run leaves behind, and where each token's time went.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 
+mod digest;
+pub mod engine;
 pub mod link;
+pub mod memory;
+pub mod mesh;
 pub mod outcome;
+pub mod record;
 pub mod scenario;
 pub mod seed;
+pub mod wires;
