@@ -10,6 +10,7 @@
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
+//! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
 mod digest;
 pub mod engine;
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod mesh;
 pub mod outcome;
 pub mod record;
+pub mod report;
 pub mod scenario;
 pub mod seed;
 pub mod wires;

@@ -1,0 +1,128 @@
+//! Figures of a run, each as SVG and PNG, in colours that people with any colour vision tell apart.
+
+mod axis;
+mod breakdown;
+mod curves;
+pub mod scene;
+mod seeds;
+mod timeline;
+
+use std::path::{Path, PathBuf};
+
+use super::ReportError;
+use super::json::{EngineFigures, RECOMMENDED, Report};
+use super::summary::{engine_title, run_title};
+use crate::outcome::Answer;
+use crate::scenario::Scenario;
+use scene::{Paint, Scene};
+
+pub use curves::Metric;
+
+/// Width of every figure, points: about that of a README.
+const WIDTH: f64 = 860.0;
+
+// Okabe and Ito, "Color Universal Design" (2008).
+const ORANGE: Paint = Paint::solid(0xE6, 0x9F, 0x00);
+const SKY: Paint = Paint::solid(0x56, 0xB4, 0xE9);
+const GREEN: Paint = Paint::solid(0x00, 0x9E, 0x73);
+const BLUE: Paint = Paint::solid(0x00, 0x72, 0xB2);
+const VERMILLION: Paint = Paint::solid(0xD5, 0x5E, 0x00);
+const PURPLE: Paint = Paint::solid(0xCC, 0x79, 0xA7);
+const WHITE: Paint = Paint::solid(0xFF, 0xFF, 0xFF);
+const INK: Paint = Paint::solid(0x22, 0x22, 0x22);
+const QUIET: Paint = Paint::solid(0x66, 0x66, 0x66);
+const GRID: Paint = Paint::solid(0xE4, 0xE4, 0xE4);
+
+/// The colour of an engine, the same in every figure.
+fn engine_paint(engine: &str) -> Paint {
+    match engine {
+        "ring" => BLUE,
+        "llama-rpc" => VERMILLION,
+        "llama-rpc-558" => ORANGE,
+        "llama-rpc-8" => PURPLE,
+        "hop-by-hop" => GREEN,
+        "client-relay" => SKY,
+        _ => INK,
+    }
+}
+
+/// Title in bold and a line below it.
+fn heading(scene: &mut Scene, title: &str, below: &str) {
+    scene.title((20.0, 24.0), &shortened(title, 15.0, true), 15.0, INK);
+    scene.text((20.0, 45.0), &shortened(below, 11.5, false), 11.5, scene::Anchor::Left, QUIET);
+}
+
+/// `text`, cut with an ellipsis where it would leave the page.
+fn shortened(text: &str, size: f64, bold: bool) -> String {
+    fitted(text, size, bold, WIDTH - 40.0)
+}
+
+/// `text`, cut with an ellipsis to at most `width` points.
+fn fitted(text: &str, size: f64, bold: bool, width: f64) -> String {
+    if scene::text_width(text, size, bold) <= width {
+        return text.to_owned();
+    }
+    let mut cut: String = text.to_owned();
+    while !cut.is_empty() && scene::text_width(&format!("{cut}…"), size, bold) > width {
+        cut.pop();
+    }
+    format!("{}…", cut.trim_end())
+}
+
+/// The runs of a report with the words they go by: this run, the recommended plan where it was run apart, the
+/// baselines from fast to slow.
+fn runs(report: &Report) -> Vec<(String, EngineFigures)> {
+    let place = |name: &str| match name {
+        _ if name == report.engine => 0,
+        RECOMMENDED => 1,
+        _ => 2,
+    };
+    let mut runs = report.runs();
+    runs.sort_by(|(a, fa), (b, fb)| {
+        place(a).cmp(&place(b)).then(fb.decode_tok_s.total_cmp(&fa.decode_tok_s))
+    });
+    let words = |name: &str| match place(name) {
+        0 => format!("{}, this plan", engine_title(name)),
+        _ => run_title(report, name),
+    };
+    runs.iter().map(|(name, figures)| (words(name), *figures)).collect()
+}
+
+/// Draws `timeline`, `breakdown`, and, where the report has them, `seeds` and the sweep's curves into `directory`.
+/// Returns the paths written.
+///
+/// # Errors
+/// A [`ReportError`] names the first file that could not be drawn or written.
+pub fn write(
+    directory: &Path,
+    scenario: &Scenario,
+    answer: &Answer,
+    report: &Report,
+) -> Result<Vec<PathBuf>, ReportError> {
+    let mut figures = vec![
+        ("timeline".to_owned(), timeline::draw(scenario, &answer.main, report)),
+        ("breakdown".to_owned(), breakdown::draw(report)),
+    ];
+    if let Some(seeds) = &report.seeds {
+        figures.push(("seeds".to_owned(), seeds::draw(report, seeds)));
+    }
+    if let Some(sweep) = &report.sweep {
+        figures.extend(
+            Metric::ALL
+                .map(|metric| (metric.stem().to_owned(), curves::draw(&report.question, sweep, metric))),
+        );
+    }
+    let mut written = Vec::new();
+    for (stem, scene) in figures {
+        written.extend(scene.save(directory, &stem)?);
+    }
+    Ok(written)
+}
+
+/// The curves of a sweep as a figure titled `question`.
+pub fn sweep(question: &str, sweep: &super::json::SweepFacts, metric: Metric) -> Scene {
+    curves::draw(question, sweep, metric)
+}
+
+#[cfg(test)]
+mod tests;

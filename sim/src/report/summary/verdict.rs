@@ -1,0 +1,165 @@
+//! What went wrong, what it is compared with, what would be better, and how far to trust it.
+
+use super::super::json::{IncidentFacts, Predicted, Recommended, Report, Suggestion};
+use super::page::Align::{Left, Right};
+use super::page::{Page, bar, cells};
+use super::plan::{ROWS_MAX, rest, stage_table};
+use super::quantities::{change, ms, ms_or_dash, rate, times};
+use super::{plan_words, run_title};
+
+pub(super) fn failures(page: &mut Page, report: &Report) {
+    if report.incidents.is_empty() {
+        return;
+    }
+    page.heading("Failures and recoveries");
+    let mut rows = vec![cells(["at", "what", "tokens paused for"])];
+    rows.extend(report.incidents.iter().take(ROWS_MAX).map(incident));
+    page.table(&[Right, Left, Right], &rows);
+    rest(page, report.incidents.len(), "incident");
+}
+
+fn incident(incident: &IncidentFacts) -> Vec<String> {
+    let seconds = |ms: f64| format!("{:.2} s", ms / 1000.0);
+    vec![seconds(incident.at_ms), incident.what.clone(), incident.pause_ms.map_or_else(String::new, seconds)]
+}
+
+pub(super) fn comparison(page: &mut Page, report: &Report) {
+    if report.baselines.is_empty() {
+        return;
+    }
+    page.heading("Compared with, over the same machines and links");
+    let mut runs = report.runs();
+    let (this, _) = runs[0].clone();
+    runs.sort_by(|a, b| b.1.decode_tok_s.total_cmp(&a.1.decode_tok_s));
+    let best = runs[0].1.decode_tok_s;
+    let mut rows = vec![cells(["run", "one stream", "against this run", "first token", ""])];
+    rows.extend(runs.iter().map(|(name, figures)| {
+        vec![
+            run_title(report, name),
+            rate(figures.decode_tok_s),
+            if *name == this { "this run".to_owned() } else { times(figures.ratio) },
+            ms_or_dash(figures.ttft_ms.p50),
+            bar(if best > 0.0 { figures.decode_tok_s / best } else { 0.0 }, 24),
+        ]
+    }));
+    page.table(&[Left, Right, Right, Right, Left], &rows);
+}
+
+pub(super) fn advice(page: &mut Page, report: &Report) {
+    if let Some(why) = &report.refusal {
+        page.heading("The planner finds no plan");
+        page.paragraph(why, 2);
+    }
+    if let Some(recommended) = &report.recommended {
+        recommendation(page, recommended);
+    }
+    if !report.left_out.is_empty() {
+        page.heading("Left out of the recommended plan, and why");
+        let rows: Vec<_> =
+            report.left_out.iter().take(ROWS_MAX).map(|l| vec![l.node.clone(), l.why.clone()]).collect();
+        page.table(&[Left, Left], &rows);
+        rest(page, report.left_out.len(), "machine");
+    }
+    if !report.would_help.is_empty() {
+        help(page, &report.would_help);
+    }
+}
+
+/// The changes that gain anything worth printing.
+fn help(page: &mut Page, changes: &[Suggestion]) {
+    page.heading("What would help most");
+    let rows: Vec<_> = changes
+        .iter()
+        .filter(|s| s.gain_percent >= 0.05)
+        .take(ROWS_MAX)
+        .map(|s| vec![change(s.gain_percent), s.change.clone()])
+        .collect();
+    if rows.is_empty() {
+        page.paragraph("none of the changes that were tried makes the recommended plan faster", 2);
+    }
+    page.table(&[Right, Left], &rows);
+}
+
+fn recommendation(page: &mut Page, recommended: &Recommended) {
+    page.heading(&format!("What the planner recommends: {}", plan_words(&recommended.plan)));
+    if !recommended.is_main {
+        stage_table(page, &recommended.plan);
+    }
+    let mut rows = vec![cells(["", "one stream", "per token", "first token", "all streams"])];
+    rows.push(predicted_row(&recommended.predicted));
+    if let Some(run) = &recommended.run {
+        rows.push(vec![
+            if recommended.is_main { "this run" } else { "run" }.to_owned(),
+            rate(run.decode_tok_s),
+            ms_or_dash(run.tpot_ms.mean),
+            ms_or_dash(run.ttft_ms.p50),
+            rate(run.throughput_tok_s),
+        ]);
+    }
+    page.table(&[Left, Right, Right, Right, Right], &rows);
+    if recommended.gap > 0.0 {
+        page.paragraph(
+            &format!(
+                "the search was not exact: a better plan could gain at most {}",
+                change(recommended.gap * 100.0)
+            ),
+            2,
+        );
+    }
+}
+
+fn predicted_row(p: &Predicted) -> Vec<String> {
+    vec!["predicted".to_owned(), rate(p.decode_tok_s), ms(p.tpot_ms), ms(p.ttft_ms), rate(p.throughput_tok_s)]
+}
+
+/// How well the cost model and the run agree, what was published, and what an oracle found wrong.
+pub(super) fn trust(page: &mut Page, report: &Report) {
+    page.heading("How far to trust it");
+    if let (Some(predicted), Some(agreement)) = (&report.predicted, &report.agreement) {
+        let mut rows = vec![cells(["this plan", "predicted", "run", "prediction off by"])];
+        let error = |e: Option<f64>| e.map_or_else(|| "-".to_owned(), change);
+        rows.push(vec![
+            "one stream".to_owned(),
+            rate(predicted.decode_tok_s),
+            rate(report.decode_tok_s),
+            error(agreement.decode_tok_s_error_percent),
+        ]);
+        rows.push(vec![
+            "all streams".to_owned(),
+            rate(predicted.throughput_tok_s),
+            rate(report.throughput_tok_s),
+            error(agreement.throughput_tok_s_error_percent),
+        ]);
+        rows.push(vec![
+            "first token".to_owned(),
+            ms(predicted.ttft_ms),
+            ms_or_dash(report.ttft_ms.p50),
+            error(agreement.ttft_ms_error_percent),
+        ]);
+        page.table(&[Left, Right, Right, Right], &rows);
+    }
+    if let Some(published) = &report.published {
+        page.paragraph(&published_line(published), 2);
+    }
+    page.paragraph(
+        &format!(
+            "seed {}, {} world, clock scale {}; the same seed gives the same figures",
+            report.seed, report.world, report.scale
+        ),
+        2,
+    );
+    for violation in &report.violations {
+        page.paragraph(&format!("BUG: {violation}"), 2);
+    }
+}
+
+fn published_line(p: &super::super::json::PublishedFacts) -> String {
+    let [low, high] = p.decode_tok_s;
+    let range = if low == high { rate(low) } else { format!("{low} to {}", rate(high)) };
+    format!(
+        "published (grade {}): {range}; this run is off by {}; source: {}",
+        p.grade,
+        change(p.error_percent),
+        p.source
+    )
+}
