@@ -9,9 +9,11 @@
 //! * [`memory`]: the world for figures and thousands of nodes.
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
+//! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
+pub mod baseline;
 mod digest;
 pub mod engine;
 pub mod link;

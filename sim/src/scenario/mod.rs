@@ -35,6 +35,8 @@ pub enum EngineKind {
     HopByHop,
     /// A pipeline whose client relays between the stages.
     ClientRelay,
+    /// exo of 2024-25: a ring in Python.
+    Exo,
     /// Every layer on every node, synchronised in each layer.
     TensorParallel,
 }
