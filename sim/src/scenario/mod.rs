@@ -1,5 +1,31 @@
 //! What is run: a fleet, a model, a plan or the wish for one, a workload, faults. Resolved: every quantity in base
 //! units, every name looked up, every range drawn from the seed.
+//!
+//! * [`load`]: from a file; `docs/scenarios.md` describes the format.
+//! * [`schema`]: the format as a JSON Schema.
+//! * `source`, `tree`, `overrides`: texts as trees that know their places; includes and `--set`.
+//! * `raw`, `decode`, `leaf`, `kind`: the format, table by table and key by key.
+//! * `reading`, `resolve`, `presets`: units, names, ranges, defaults.
+//! * `error`, `suggest`: what is wrong, where, and what would be right.
+
+mod decode;
+mod error;
+mod kind;
+mod leaf;
+mod load;
+mod overrides;
+mod presets;
+mod raw;
+mod reading;
+mod resolve;
+mod schema;
+mod source;
+mod suggest;
+mod tree;
+
+pub use error::{Problem, ScenarioError};
+pub use load::{load, load_text};
+pub use schema::schema;
 
 use planner::fleet::{Delay, Fleet, NodeId};
 use planner::model::Model;
