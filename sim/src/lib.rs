@@ -7,6 +7,8 @@
 //! * [`engine`]: the simulated device; `digest` is what it computes.
 //! * [`mesh`]: a mesh under test and the [`mesh::Play`] that runs on it, the same in both worlds.
 //! * [`memory`]: the world for figures and thousands of nodes.
+//! * [`over_turmoil`]: the world of hardship: real framing over turmoil, up to about 30 hosts.
+//! * [`stepped`]: their clock, exact between the steps of the timers under it.
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
 //! * [`baseline`]: other engines, played over the same links.
@@ -16,12 +18,15 @@
 pub mod baseline;
 mod digest;
 pub mod engine;
+mod framed;
 pub mod link;
 pub mod memory;
 pub mod mesh;
 pub mod outcome;
+pub mod over_turmoil;
 pub mod record;
 pub mod report;
 pub mod scenario;
 pub mod seed;
+pub mod stepped;
 pub mod wires;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use node::clock::{Clock, Instant, TokioClock};
+use node::clock::{Clock, Instant};
 use node::ids::PeerId;
 use node::transport::{Lane, NetError, Transport, Tx};
 use node::wire::Frame;
@@ -17,6 +17,7 @@ use tokio::task::{AbortHandle, JoinError, JoinSet, LocalSet};
 use crate::engine::SimEngine;
 use crate::mesh::{Ground, Mesh, MeshError, MeshSpec, Order, Play};
 use crate::record::NodeProbe;
+use crate::stepped::{Elapsed, STEP, SteppedClock};
 use crate::wires::{
     Arrival, BACKLOG_STREAMS, CONNECT_NS, Fate, HANDSHAKE_BYTES, Incoming, Life, ReceivingEnd, SendingEnd,
     UNREAD_FRAMES, Wires,
@@ -25,14 +26,27 @@ use crate::wires::{
 /// Tokio milliseconds per simulated microsecond make this many tokio seconds per simulated second.
 pub const SCALE: u32 = 1_000;
 
+/// The paused runtime's time since the run began.
+#[derive(Debug, Clone, Copy)]
+pub struct Start(tokio::time::Instant);
+
+impl Elapsed for Start {
+    fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// A node's time in memory.
+pub type MemoryClock = SteppedClock<Start>;
+
 /// The doors of a node in memory.
 #[derive(Debug)]
 pub struct Memory;
 
 impl World for Memory {
     type Transport = MemoryTransport;
-    type Engine = SimEngine<TokioClock>;
-    type Clock = TokioClock;
+    type Engine = SimEngine<MemoryClock>;
+    type Clock = MemoryClock;
     type Probe = NodeProbe;
 }
 
@@ -44,13 +58,13 @@ type Ports = Arc<Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>>;
 pub struct MemoryTransport {
     life: Life,
     wires: Wires,
-    clock: TokioClock,
+    clock: MemoryClock,
     ports: Ports,
     incoming: Arc<tokio::sync::Mutex<mpsc::Receiver<Incoming>>>,
 }
 
 impl MemoryTransport {
-    fn new(life: Life, wires: Wires, clock: TokioClock, ports: Ports) -> Self {
+    fn new(life: Life, wires: Wires, clock: MemoryClock, ports: Ports) -> Self {
         let (port, incoming) = mpsc::channel(BACKLOG_STREAMS);
         ports.lock().unwrap_or_else(PoisonError::into_inner).insert(life.node, port);
         Self { life, wires, clock, ports, incoming: Arc::new(tokio::sync::Mutex::new(incoming)) }
@@ -79,14 +93,14 @@ impl MemoryTransport {
         if !self.shake(to, self.life, lane).await {
             return None;
         }
-        let end = SendingEnd::new(self.wires.clone(), self.clock, self.life, to, lane);
+        let end = SendingEnd::new(self.wires.clone(), self.clock.clone(), self.life, to, lane);
         Some(MemoryTx { end, queue })
     }
 }
 
 impl Transport for MemoryTransport {
     type Tx = MemoryTx;
-    type Rx = ReceivingEnd<TokioClock>;
+    type Rx = ReceivingEnd<MemoryClock>;
 
     fn local(&self) -> PeerId {
         self.life.peer()
@@ -103,16 +117,16 @@ impl Transport for MemoryTransport {
         Err(NetError::Unreachable)
     }
 
-    async fn accept(&self) -> Result<(PeerId, Lane, ReceivingEnd<TokioClock>), NetError> {
+    async fn accept(&self) -> Result<(PeerId, Lane, ReceivingEnd<MemoryClock>), NetError> {
         let incoming = self.incoming.lock().await.recv().await.ok_or(NetError::Closed)?;
-        Ok(ReceivingEnd::new(self.wires.clone(), self.clock, self.life, incoming))
+        Ok(ReceivingEnd::new(self.wires.clone(), self.clock.clone(), self.life, incoming))
     }
 }
 
 /// The sending end of a stream in memory.
 #[derive(Debug)]
 pub struct MemoryTx {
-    end: SendingEnd<TokioClock>,
+    end: SendingEnd<MemoryClock>,
     queue: mpsc::Sender<Arrival>,
 }
 
@@ -146,7 +160,7 @@ impl Drop for MemoryTx {
 struct Lives<P: Play> {
     ground: Ground,
     play: P,
-    clock: TokioClock,
+    began: Start,
     ports: Ports,
     tasks: JoinSet<()>,
     running: BTreeMap<NodeId, AbortHandle>,
@@ -158,9 +172,10 @@ impl<P: Play> Lives<P> {
             return;
         }
         let life = self.ground.wires.start(node);
-        let transport =
-            MemoryTransport::new(life, self.ground.wires.clone(), self.clock, Arc::clone(&self.ports));
-        let doors = self.ground.doors::<Memory, _>(life, self.clock, transport);
+        let clock = MemoryClock::new(self.began, SCALE);
+        let (wires, ports) = (self.ground.wires.clone(), Arc::clone(&self.ports));
+        let transport = MemoryTransport::new(life, wires, clock.clone(), ports);
+        let doors = self.ground.doors::<Memory, _>(life, clock, transport);
         let task = self.tasks.spawn_local(self.play.live(life, doors));
         self.running.insert(node, task);
     }
@@ -216,13 +231,13 @@ pub fn run<P: Play>(spec: MeshSpec, play: &P) -> Result<(), MeshError> {
 }
 
 async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
-    let clock = TokioClock::new(aligned_start().await, SCALE);
-    let directed = play.direct(Mesh::new(ground.clone(), clock));
+    let began = aligned_start().await;
+    let directed = play.direct(Mesh::new(ground.clone(), MemoryClock::new(began, SCALE)));
     let nodes = ground.spec.nodes();
     let mut lives = Lives {
         ground,
         play,
-        clock,
+        began,
         ports: Ports::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
@@ -238,10 +253,10 @@ async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
 }
 
 /// Tokio rounds deadlines up to whole milliseconds of its own start: from the first such edge on they are exact.
-async fn aligned_start() -> tokio::time::Instant {
+async fn aligned_start() -> Start {
     #[expect(clippy::disallowed_methods, reason = "the run's clock does not exist yet")]
     {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        tokio::time::Instant::now()
+        tokio::time::sleep(STEP).await;
+        Start(tokio::time::Instant::now())
     }
 }
