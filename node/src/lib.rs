@@ -9,11 +9,31 @@
 //! * [`engine`]: a range of layers on one device, and its KV cache.
 //! * [`probe`]: what a node tells about itself.
 //! * [`wire`]: the frames; [`framed`] puts them on byte streams.
+//! * [`start()`]: a running node; [`head`] owns a session, `stage` computes, [`router`] chooses the way, `control` finds
+//!   out who is there and replans, [`plans`] is what they publish.
+//! * [`limits`]: every bound.
 
+mod batch;
 pub mod clock;
+mod control;
 pub mod engine;
+pub mod framed;
+pub mod head;
+mod hub;
 pub mod ids;
+pub mod limits;
+mod outbox;
+pub mod plans;
 pub mod probe;
+pub mod router;
+mod stage;
+mod start;
+mod tasks;
 pub mod transport;
 pub mod wire;
 pub mod world;
+
+pub use crate::head::{Replies, Reply, Request};
+pub use crate::limits::Limits;
+pub use crate::router::FleetView;
+pub use crate::start::{NodeConfig, NodeHandle, start};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use planner::cost::constants::{FRAME_HEADER_BYTES, TOKEN_FRAME_BYTES};
-use planner::plan::{Epoch, LayerRange, Plan};
+use planner::plan::{Epoch, LayerRange, NodeId, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Sampling;
@@ -116,14 +116,13 @@ pub enum Frame {
         /// Why.
         why: Nack,
     },
-    /// Forward through the ring: the session has ended, free its KV.
+    /// From the head to each stage of a route: the session's tries up to this one have ended, free their KV. Sent to each
+    /// rather than passed along, so that a dead stage does not keep those behind it from hearing.
     Close {
         /// Whose.
         session: SessionId,
         /// Up to and with this try.
         attempt: Attempt,
-        /// Which stage of the route this is for.
-        stage: u16,
     },
     /// Liveness and plans.
     Control(Control),
@@ -136,6 +135,8 @@ pub enum Control {
     Ping {
         /// Echoed.
         nonce: u64,
+        /// The plan the asking node follows.
+        epoch: Epoch,
     },
     /// I am.
     Pong {
@@ -145,6 +146,8 @@ pub enum Control {
         epoch: Epoch,
         /// Whether its layers of that plan are loaded.
         ready: bool,
+        /// Whom the planning node has lost; empty from others.
+        lost: Vec<NodeId>,
         /// Changes with every start of the node: a restart is not a continuation.
         incarnation: u64,
     },
