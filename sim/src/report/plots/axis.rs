@@ -3,7 +3,7 @@
 use super::scene::{Anchor, Label, Mark, Paint, Scene};
 use super::{GRID, INK, QUIET};
 
-/// A linear scale from values to points.
+/// A scale from values to points, linear or logarithmic.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Scale {
     /// Value at `at_low`.
@@ -14,26 +14,51 @@ pub(super) struct Scale {
     pub(super) at_low: f64,
     /// Points.
     pub(super) at_high: f64,
+    /// Whether equal ratios, not equal differences, are equally far apart.
+    pub(super) logarithmic: bool,
 }
 
 impl Scale {
     pub(super) fn new((low, high): (f64, f64), (at_low, at_high): (f64, f64)) -> Self {
         let high = if high > low { high } else { low + 1.0 };
-        Self { low, high, at_low, at_high }
+        Self { low, high, at_low, at_high, logarithmic: false }
+    }
+
+    /// A logarithmic scale that holds `low..=high`, both above zero, between two of its ticks.
+    pub(super) fn logarithmic((low, high): (f64, f64), (at_low, at_high): (f64, f64)) -> Self {
+        let below = log_steps(low, high).rev().find(|t| *t <= low).unwrap_or(low);
+        let above = log_steps(low, high).find(|t| *t >= high).unwrap_or(high);
+        Self { logarithmic: true, ..Self::new((below, above), (at_low, at_high)) }
     }
 
     /// The point of `value`.
     pub(super) fn at(&self, value: f64) -> f64 {
-        self.at_low + (value - self.low) / (self.high - self.low) * (self.at_high - self.at_low)
+        let share = if self.logarithmic {
+            (value.max(self.low) / self.low).ln() / (self.high / self.low).ln()
+        } else {
+            (value - self.low) / (self.high - self.low)
+        };
+        self.at_low + share * (self.at_high - self.at_low)
     }
 
     /// Round values inside the scale, about `wanted` of them.
     pub(super) fn ticks(&self, wanted: usize) -> Vec<f64> {
+        if self.logarithmic {
+            return log_steps(self.low, self.high).filter(|t| (self.low..=self.high).contains(t)).collect();
+        }
         let step = round_step((self.high - self.low) / wanted.max(1) as f64);
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
         (first..=last).map(|n| n as f64 * step).collect()
     }
+}
+
+/// 1, 2 and 5 times the powers of ten from the one below `low` to the one above `high`, ascending.
+fn log_steps(low: f64, high: f64) -> impl DoubleEndedIterator<Item = f64> {
+    let (first, last) = (low.log10().floor() as i32, high.log10().ceil() as i32);
+    (first..=last).flat_map(|power| {
+        [1.0, 2.0, 5.0].map(|m| if power < 0 { m / 10f64.powi(-power) } else { m * 10f64.powi(power) })
+    })
 }
 
 /// The smallest of 1, 2, 2.5, 5 times a power of ten that is not much under `step`.
@@ -133,6 +158,15 @@ mod tests {
         assert_eq!(ticks(0.0, 10.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(ticks(0.0, 83.0), [0.0, 20.0, 40.0, 60.0, 80.0]);
         assert_eq!(ticks(-1.0, 1.0).len(), 5);
+    }
+
+    #[test]
+    fn a_logarithmic_scale_sets_equal_ratios_equally_far_apart() {
+        let scale = Scale::logarithmic((0.3, 150.0), (300.0, 0.0));
+        assert_eq!(scale.ticks(0), [0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
+        let distance = |a: f64, b: f64| scale.at(a) - scale.at(b);
+        assert!((distance(1.0, 10.0) - distance(10.0, 100.0)).abs() < 1e-9);
+        assert!((scale.at(0.2) - 300.0).abs() < 1e-9 && scale.at(200.0).abs() < 1e-9);
     }
 
     #[test]

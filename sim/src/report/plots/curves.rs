@@ -62,10 +62,10 @@ struct Curve {
 pub(super) fn draw(question: &str, sweep: &SweepFacts, metric: Metric) -> Scene {
     let curves = curves(sweep, metric);
     let mut scene = Scene::new(WIDTH, HEIGHT);
-    heading(&mut scene, question, &caption(sweep, metric));
+    let y = y_scale(&curves, metric);
+    heading(&mut scene, question, &caption(sweep, metric, &y));
     let right = WIDTH - 24.0 - label_width(&curves);
     let x = x_scale(sweep, right);
-    let y = Scale::new((0.0, highest(&curves) * 1.08), (BOTTOM, TOP));
     left_axis(&mut scene, &y, LEFT, right, metric.axis());
     x_axis(&mut scene, sweep, &x);
     for curve in &curves {
@@ -78,11 +78,12 @@ pub(super) fn draw(question: &str, sweep: &SweepFacts, metric: Metric) -> Scene 
     scene
 }
 
-fn caption(sweep: &SweepFacts, metric: Metric) -> String {
+fn caption(sweep: &SweepFacts, metric: Metric, y: &Scale) -> String {
     let seeds = sweep.points.first().map_or(0, |p| p.result.seeds.len());
-    let better = if metric == Metric::FirstToken { "lower" } else { "higher" };
+    let better = if metric == Metric::FirstToken { "lower is better" } else { "higher is better" };
+    let better = format!("{better}{}", if y.logarithmic { ", logarithmic scale" } else { "" });
     match seeds {
-        0 | 1 => format!("One run at each point; {better} is better"),
+        0 | 1 => format!("One run at each point; {better}"),
         n => format!(
             "Mean over {n} seeds at each point, with its 95 % confidence interval; {better} is better"
         ),
@@ -134,9 +135,17 @@ fn x_axis(scene: &mut Scene, sweep: &SweepFacts, x: &Scale) {
     scene.text(((x.at_low + x.at_high) / 2.0, BOTTOM + 29.0), &name, LABEL, Anchor::Middle, INK);
 }
 
-fn highest(curves: &[Curve]) -> f64 {
-    let tops = curves.iter().flat_map(|c| c.points.iter().filter_map(|(_, i)| i.high.or(i.mean)));
-    tops.fold(0.0, f64::max)
+/// From zero, so that heights can be compared; logarithmic for times that differ thirtyfold and more, because there
+/// the slow curves would press the fast ones, which matter, flat. For rates it is the other way round.
+fn y_scale(curves: &[Curve], metric: Metric) -> Scale {
+    let all = || curves.iter().flat_map(|c| c.points.iter());
+    let highest = all().filter_map(|(_, i)| i.high.or(i.mean)).fold(0.0, f64::max);
+    let lowest = all().filter_map(|(_, i)| i.mean).fold(f64::INFINITY, f64::min);
+    if metric == Metric::FirstToken && lowest > 0.0 && lowest.is_finite() && highest > 30.0 * lowest {
+        Scale::logarithmic((lowest, highest), (BOTTOM, TOP))
+    } else {
+        Scale::new((0.0, highest * 1.08), (BOTTOM, TOP))
+    }
 }
 
 fn band(scene: &mut Scene, curve: &Curve, x: &Scale, y: &Scale) {
