@@ -3,6 +3,7 @@
 mod axis;
 mod breakdown;
 mod curves;
+mod overview;
 pub mod scene;
 mod seeds;
 mod timeline;
@@ -122,6 +123,12 @@ pub fn write(
 /// The curves of a sweep as a figure titled `question`.
 pub fn sweep(question: &str, sweep: &super::json::SweepFacts, metric: Metric) -> Scene {
     curves::draw(question, sweep, metric)
+}
+
+/// Several scenarios in one figure: each one's plan, its recommended plan where that was run apart, its fastest
+/// baseline.
+pub fn overview(title: &str, reports: &[Report]) -> Scene {
+    overview::draw(title, reports)
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ fn all_scenes() -> Vec<(&'static str, Scene)> {
         ("seeds", seeds::draw(&report, report.seeds.as_ref().unwrap())),
         ("decode", sweep("Does distance matter?", &sweep_facts(), Metric::Decode)),
         ("first token", sweep("Does distance matter?", &sweep_facts(), Metric::FirstToken)),
+        ("overview", overview("What would I get?", &vec![sample::report(true); 9])),
         ("words", sweep("Does the network matter?", &SweepFacts::of("network", &words), Metric::Throughput)),
     ]
 }
