@@ -89,6 +89,7 @@ fn node_facts(fleet: &Fleet, node: &planner::fleet::Node) -> NodeFacts {
         .map_or_else(String::new, |n| format!("{} ({})", n.name, wire_name(&n.class)));
     NodeFacts {
         node: node.name.clone(),
+        machine: node.machine.clone(),
         device: node.device.name.clone(),
         memory_bytes: node.device.memory_bytes,
         usable_bytes: node.device.usable_bytes(),

@@ -130,6 +130,8 @@ pub struct ModelFacts {
 pub struct NodeFacts {
     /// Its name.
     pub node: String,
+    /// The machine it stands in; nodes of one machine reach each other without a network.
+    pub machine: String,
     /// Its device, for people.
     pub device: String,
     /// Memory the device computes from.

@@ -1,13 +1,13 @@
 //! Where a token's time goes: one stacked bar for each run.
 
-use super::super::json::{EngineFigures, Report};
+use super::super::json::Report;
 use super::axis::{Scale, bottom_axis, legend, tick_text};
 use super::scene::{Anchor, Paint, Scene, text_width};
-use super::{BLUE, GREEN, INK, ORANGE, PURPLE, QUIET, SKY, WHITE, WIDTH, fitted, heading, runs};
+use super::{BLUE, GREEN, HEAD, INK, ORANGE, PURPLE, QUIET, Run, SKY, WHITE, WIDTH, fitted, runs, titled};
 
 const ROW: f64 = 42.0;
 const LEFT: f64 = 230.0;
-const TOP: f64 = 96.0;
+const TOP: f64 = HEAD + 40.0;
 
 /// Colours of the parts, in their order.
 const PAINTS: [Paint; 5] = [BLUE, ORANGE, SKY, PURPLE, GREEN];
@@ -16,42 +16,38 @@ pub(super) fn draw(report: &Report) -> Scene {
     let runs = runs(report);
     let bottom = TOP + ROW * runs.len() as f64;
     let mut scene = Scene::new(WIDTH, bottom + 48.0);
-    heading(
-        &mut scene,
-        &report.question,
-        "Where the milliseconds of an output token go, on average and recoveries aside; shorter is better",
-    );
     let parts: Vec<(&str, Paint)> = report.breakdown_ms.parts().iter().map(|(n, _)| *n).zip(PAINTS).collect();
-    legend(&mut scene, LEFT, 74.0, &parts);
-    let longest = longest_shown(&runs);
-    let x = Scale::new((0.0, longest), (LEFT, WIDTH - 170.0));
+    legend(&mut scene, LEFT, HEAD + 18.0, &parts);
+    let x = Scale::new((0.0, longest_shown(&runs)), (LEFT, WIDTH - 170.0));
     bottom_axis(&mut scene, &x, TOP, bottom, "milliseconds per output token");
-    for (n, (name, figures)) in runs.iter().enumerate() {
-        row(&mut scene, &x, TOP + ROW * n as f64, name, figures);
+    for (n, run) in runs.iter().enumerate() {
+        row(&mut scene, &x, TOP + ROW * n as f64, run);
     }
-    scene
+    let below =
+        "Where the milliseconds of an output token go, on average and recoveries aside; shorter is better";
+    titled(scene, &report.question, below)
 }
 
-/// The axis ends at the longest bar, unless that would squeeze the others into a corner: a bar more than six times
-/// the next is cut.
-fn longest_shown(runs: &[(String, EngineFigures)]) -> f64 {
-    let mut totals: Vec<f64> = runs.iter().map(|(_, f)| f.breakdown_ms.total()).collect();
-    totals.sort_by(|a, b| b.total_cmp(a));
+/// The axis ends at the longest bar, unless that would squeeze this run and those like it into a corner: from this
+/// run's bar upwards, the first that is more than four times as long as the one before, and all longer ones, are cut.
+fn longest_shown(runs: &[Run]) -> f64 {
+    let mut totals: Vec<f64> = runs.iter().map(|run| run.figures.breakdown_ms.total()).collect();
     let mut longest = totals.first().copied().unwrap_or(0.0);
-    for next in totals.iter().skip(1) {
-        if *next > 0.0 && longest > 6.0 * next {
-            longest = next * 1.3;
-        } else {
-            break;
+    totals.sort_by(f64::total_cmp);
+    for next in totals {
+        if longest > 0.0 && next > 4.0 * longest {
+            return longest * 1.3;
         }
+        longest = longest.max(next);
     }
     longest
 }
 
-fn row(scene: &mut Scene, x: &Scale, top: f64, name: &str, figures: &EngineFigures) {
+fn row(scene: &mut Scene, x: &Scale, top: f64, run: &Run) {
+    let figures = &run.figures;
     let (upper, lower) = (top + 9.0, top + ROW - 9.0);
     let middle = (upper + lower) / 2.0;
-    scene.text((LEFT - 12.0, middle), &fitted(name, 12.0, false, LEFT - 32.0), 12.0, Anchor::Right, INK);
+    name(scene, middle, run);
     let mut start: f64 = 0.0;
     for ((_, ms), paint) in figures.breakdown_ms.parts().into_iter().zip(PAINTS) {
         let (from, to) = (x.at(start.min(x.high)), x.at((start + ms).min(x.high)));
@@ -72,6 +68,16 @@ fn row(scene: &mut Scene, x: &Scale, top: f64, name: &str, figures: &EngineFigur
     scene.rect(end - 2.0, upper - 2.0, end + width + 2.0, lower + 2.0, WHITE);
     scene.title((end, middle - 7.5), &text, 11.5, INK);
     scene.text((end, middle + 7.5), &rate, 11.0, Anchor::Left, QUIET);
+}
+
+/// The run's name left of its bar, with the plan it followed below.
+fn name(scene: &mut Scene, middle: f64, run: &Run) {
+    let apart = if run.note.is_empty() { 0.0 } else { 7.5 };
+    let text = fitted(&run.name, 12.0, false, LEFT - 32.0);
+    scene.text((LEFT - 12.0, middle - apart), &text, 12.0, Anchor::Right, INK);
+    if apart > 0.0 {
+        scene.text((LEFT - 12.0, middle + apart), run.note, 10.5, Anchor::Right, QUIET);
+    }
 }
 
 /// The value inside a part that is wide enough for it, in white or black, whichever is legible.

@@ -4,7 +4,7 @@ use super::super::json::{EngineEstimate, Interval, SweepFacts};
 use super::super::summary::engine_title;
 use super::axis::{Scale, bottom_axis, left_axis, spread_apart};
 use super::scene::{Anchor, Mark, Scene, text_width};
-use super::{INK, QUIET, WIDTH, engine_paint, fitted, heading};
+use super::{HEAD, INK, QUIET, WIDTH, engine_paint, fitted, titled};
 
 /// What is drawn over the swept key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +48,7 @@ impl Metric {
 }
 
 const LEFT: f64 = 80.0;
-const TOP: f64 = 72.0;
+const TOP: f64 = HEAD + 16.0;
 const BOTTOM: f64 = 400.0;
 const HEIGHT: f64 = BOTTOM + 48.0;
 const LABEL: f64 = 11.5;
@@ -63,7 +63,6 @@ pub(super) fn draw(question: &str, sweep: &SweepFacts, metric: Metric) -> Scene 
     let curves = curves(sweep, metric);
     let mut scene = Scene::new(WIDTH, HEIGHT);
     let y = y_scale(&curves, metric);
-    heading(&mut scene, question, &caption(sweep, metric, &y));
     let right = WIDTH - 24.0 - label_width(&curves);
     let x = x_scale(sweep, right);
     left_axis(&mut scene, &y, LEFT, right, metric.axis());
@@ -75,7 +74,7 @@ pub(super) fn draw(question: &str, sweep: &SweepFacts, metric: Metric) -> Scene 
         line(&mut scene, curve, &x, &y);
     }
     end_labels(&mut scene, &curves, &y, right);
-    scene
+    titled(scene, question, &caption(sweep, metric, &y))
 }
 
 fn caption(sweep: &SweepFacts, metric: Metric, y: &Scale) -> String {

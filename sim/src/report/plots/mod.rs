@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::ReportError;
 use super::json::{EngineFigures, RECOMMENDED, Report};
-use super::summary::{engine_title, run_title};
+use super::summary::run_title;
 use crate::outcome::Answer;
 use crate::scenario::Scenario;
 use scene::{Paint, Scene};
@@ -47,15 +47,37 @@ fn engine_paint(engine: &str) -> Paint {
     }
 }
 
-/// Title in bold and a line below it.
-fn heading(scene: &mut Scene, title: &str, below: &str) {
-    scene.title((20.0, 24.0), &shortened(title, 15.0, true), 15.0, INK);
-    scene.text((20.0, 45.0), &shortened(below, 11.5, false), 11.5, scene::Anchor::Left, QUIET);
+/// `chart` with a title in bold and a line below it on top. The chart leaves [`HEAD`] points for them; a title of two
+/// lines moves it down.
+fn titled(mut chart: Scene, title: &str, below: &str) -> Scene {
+    let lines = title_lines(title, WIDTH - 40.0);
+    chart.move_down(LINE * (lines.len() - 1) as f64);
+    let mut at = 24.0;
+    for line in &lines {
+        chart.title((20.0, at), line, TITLE, INK);
+        at += LINE;
+    }
+    let below = fitted(below, 11.5, false, WIDTH - 40.0);
+    chart.text((20.0, at + 1.0), &below, 11.5, scene::Anchor::Left, QUIET);
+    chart
 }
 
-/// `text`, cut with an ellipsis where it would leave the page.
-fn shortened(text: &str, size: f64, bold: bool) -> String {
-    fitted(text, size, bold, WIDTH - 40.0)
+/// Points above a chart that hold title and caption.
+const HEAD: f64 = 56.0;
+const TITLE: f64 = 15.0;
+const LINE: f64 = 20.0;
+
+/// `title` in at most two lines of `width` points; what does not fit is cut with an ellipsis.
+fn title_lines(title: &str, width: f64) -> Vec<String> {
+    let fits = |line: &str| scene::text_width(line, TITLE, true) <= width;
+    let words: Vec<&str> = title.split_whitespace().collect();
+    let first = (1..=words.len()).rev().find(|n| fits(&words[..*n].join(" "))).unwrap_or(1).min(words.len());
+    let (start, rest) = (words[..first].join(" "), words[first..].join(" "));
+    let mut lines = vec![fitted(&start, TITLE, true, width)];
+    if !rest.is_empty() {
+        lines.push(fitted(&rest, TITLE, true, width));
+    }
+    lines
 }
 
 /// `text`, cut with an ellipsis to at most `width` points.
@@ -70,23 +92,29 @@ fn fitted(text: &str, size: f64, bold: bool, width: f64) -> String {
     format!("{}…", cut.trim_end())
 }
 
-/// The runs of a report with the words they go by: this run, the recommended plan where it was run apart, the
-/// baselines from fast to slow.
-fn runs(report: &Report) -> Vec<(String, EngineFigures)> {
-    let place = |name: &str| match name {
-        _ if name == report.engine => 0,
-        RECOMMENDED => 1,
-        _ => 2,
+/// One run of a report as figures name it.
+struct Run {
+    /// Who ran it.
+    name: String,
+    /// Along which plan, where several are shown.
+    note: &'static str,
+    figures: EngineFigures,
+}
+
+/// The runs of a report: this run, the recommended plan where it was run apart, the baselines from fast to slow.
+fn runs(report: &Report) -> Vec<Run> {
+    let mut runs: Vec<(String, EngineFigures)> = report.runs();
+    let first_baseline = 1 + usize::from(runs.get(1).is_some_and(|(name, _)| name == RECOMMENDED));
+    runs[first_baseline..].sort_by(|(_, a), (_, b)| b.decode_tok_s.total_cmp(&a.decode_tok_s));
+    let note = |n: usize| match n {
+        0 => "this plan",
+        n if n < first_baseline => "recommended plan",
+        _ => "",
     };
-    let mut runs = report.runs();
-    runs.sort_by(|(a, fa), (b, fb)| {
-        place(a).cmp(&place(b)).then(fb.decode_tok_s.total_cmp(&fa.decode_tok_s))
-    });
-    let words = |name: &str| match place(name) {
-        0 => format!("{}, this plan", engine_title(name)),
-        _ => run_title(report, name),
-    };
-    runs.iter().map(|(name, figures)| (words(name), *figures)).collect()
+    runs.into_iter()
+        .enumerate()
+        .map(|(n, (name, figures))| Run { name: run_title(report, &name), note: note(n), figures })
+        .collect()
 }
 
 /// Draws `timeline`, `breakdown`, and, where the report has them, `seeds` and the sweep's curves into `directory`.

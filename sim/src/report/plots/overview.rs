@@ -4,13 +4,13 @@ use super::super::json::{RECOMMENDED, Report};
 use super::super::summary::engine_title;
 use super::axis::{Scale, bottom_axis, legend};
 use super::scene::{Anchor, Paint, Scene};
-use super::{BLUE, GREEN, INK, QUIET, VERMILLION, WHITE, WIDTH, fitted, heading};
+use super::{BLUE, GREEN, HEAD, INK, QUIET, VERMILLION, WHITE, WIDTH, fitted, titled};
 
 const BAR: f64 = 13.0;
 const GAP: f64 = 14.0;
 const LEFT: f64 = 230.0;
 const RIGHT: f64 = WIDTH - 190.0;
-const TOP: f64 = 98.0;
+const TOP: f64 = HEAD + 42.0;
 
 /// One bar: value, colour, and what is said behind it.
 struct Bar {
@@ -24,11 +24,10 @@ pub(super) fn draw(title: &str, reports: &[Report]) -> Scene {
     let rows: usize = groups.iter().map(|(_, bars)| bars.len()).sum();
     let bottom = TOP + rows as f64 * BAR + groups.len() as f64 * GAP;
     let mut scene = Scene::new(WIDTH, bottom + 48.0);
-    heading(&mut scene, title, "Output tokens per second of one stream, simulated; longer is better");
     legend(
         &mut scene,
         LEFT,
-        74.0,
+        HEAD + 18.0,
         &[("the scenario's plan", BLUE), ("the recommended plan", GREEN), ("fastest baseline", VERMILLION)],
     );
     let most = groups.iter().flat_map(|(_, bars)| bars.iter().map(|b| b.tok_s)).fold(0.0, f64::max);
@@ -39,7 +38,7 @@ pub(super) fn draw(title: &str, reports: &[Report]) -> Scene {
         group(&mut scene, &x, top, report, bars);
         top += bars.len() as f64 * BAR + GAP;
     }
-    scene
+    titled(scene, title, "Output tokens per second of one stream, simulated; longer is better")
 }
 
 fn bars(report: &Report) -> Vec<Bar> {

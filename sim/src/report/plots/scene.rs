@@ -101,6 +101,22 @@ impl Scene {
         Self { width, height, marks: Vec::new() }
     }
 
+    /// Moves every mark down, and the page's end with them.
+    pub fn move_down(&mut self, by: f64) {
+        self.height += by;
+        for mark in &mut self.marks {
+            match mark {
+                Mark::Box(edges, _) => {
+                    edges[1] += by;
+                    edges[3] += by;
+                }
+                Mark::Line(points, ..) | Mark::Area(points, _) => points.iter_mut().for_each(|p| p.1 += by),
+                Mark::Dot(at, ..) => at.1 += by,
+                Mark::Text(label) => label.at.1 += by,
+            }
+        }
+    }
+
     /// Adds a filled rectangle from `(left, top)` to `(right, bottom)`.
     pub fn rect(&mut self, left: f64, top: f64, right: f64, bottom: f64, paint: Paint) {
         self.marks.push(Mark::Box([left, top, right, bottom], paint));

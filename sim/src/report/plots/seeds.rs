@@ -4,12 +4,12 @@ use super::super::json::{EngineEstimate, Report, SeedsFacts};
 use super::super::summary::engine_title;
 use super::axis::{Scale, bottom_axis};
 use super::scene::{Anchor, Mark, Scene};
-use super::{INK, QUIET, WIDTH, engine_paint, fitted, heading};
+use super::{HEAD, INK, QUIET, WIDTH, engine_paint, fitted, titled};
 
 const ROW: f64 = 66.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = WIDTH - 170.0;
-const TOP: f64 = 70.0;
+const TOP: f64 = HEAD + 14.0;
 const RADIUS: f64 = 3.2;
 
 pub(super) fn draw(report: &Report, seeds: &SeedsFacts) -> Scene {
@@ -19,17 +19,16 @@ pub(super) fn draw(report: &Report, seeds: &SeedsFacts) -> Scene {
     });
     let bottom = TOP + ROW * engines.len() as f64;
     let mut scene = Scene::new(WIDTH, bottom + 48.0);
-    let caption = format!(
-        "Every dot is one of {} seeds; the bar is the mean's 95 % confidence interval",
-        seeds.seeds.len()
-    );
-    heading(&mut scene, &report.question, &caption);
     let x = Scale::new(range(&engines), (LEFT, RIGHT));
     bottom_axis(&mut scene, &x, TOP, bottom, "tokens per second, one stream");
     for (n, (engine, estimate)) in engines.iter().enumerate() {
         row(&mut scene, &x, TOP + ROW * n as f64, engine, estimate);
     }
-    scene
+    let below = format!(
+        "Every dot is one of {} seeds; the bar is the mean's 95 % confidence interval",
+        seeds.seeds.len()
+    );
+    titled(scene, &report.question, &below)
 }
 
 /// The axis holds every dot, and zero unless all dots are far from it.

@@ -48,6 +48,13 @@ fn all_scenes() -> Vec<(&'static str, Scene)> {
         ("decode", sweep("Does distance matter?", &sweep_facts(), Metric::Decode)),
         ("first token", sweep("Does distance matter?", &sweep_facts(), Metric::FirstToken)),
         ("overview", overview("What would I get?", &vec![sample::report(true); 9])),
+        (
+            "long title",
+            overview(
+                &"Is a question that somebody wrote at length still read? ".repeat(4),
+                &reports(1.0)[..2],
+            ),
+        ),
         ("words", sweep("Does the network matter?", &SweepFacts::of("network", &words), Metric::Throughput)),
     ]
 }

@@ -4,7 +4,7 @@ use super::super::json::Report;
 use super::super::stats;
 use super::axis::{Scale, bottom_axis, legend};
 use super::scene::{Anchor, Paint, Scene};
-use super::{BLUE, INK, ORANGE, QUIET, VERMILLION, WHITE, WIDTH, fitted, heading};
+use super::{BLUE, HEAD, INK, ORANGE, QUIET, VERMILLION, WHITE, WIDTH, fitted, titled};
 use crate::outcome::{Incident, Outcome, RequestRecord, Status};
 use crate::scenario::Scenario;
 
@@ -14,33 +14,38 @@ const ROWS_MAX: usize = 24;
 const NOTES_MAX: usize = 8;
 const LEFT: f64 = 150.0;
 const RIGHT: f64 = WIDTH - 30.0;
-const TOP: f64 = 112.0;
 const PAUSE: Paint = VERMILLION.faded(0.25);
 
 pub(super) fn draw(scenario: &Scenario, outcome: &Outcome, report: &Report) -> Scene {
     let shown = &outcome.requests[..outcome.requests.len().min(ROWS_MAX)];
-    let row = if shown.len() > 12 { 17.0 } else { 26.0 };
-    let bottom = TOP + row * shown.len().max(1) as f64;
-    let notes = outcome.incidents.iter().filter(|i| i.at_us / 1e6 <= end_s(outcome, shown)).take(NOTES_MAX);
-    let notes: Vec<&Incident> = notes.collect();
-    let notes_height = notes.len().div_ceil(2) as f64 * 17.0;
-    let mut scene = Scene::new(WIDTH, bottom + 48.0 + notes_height);
-    heading(&mut scene, &scenario.question, &caption(outcome, report, shown.len()));
-    legend(
-        &mut scene,
-        LEFT,
-        70.0,
-        &[("prefill, until the first token", ORANGE), ("a token", BLUE), ("pause of a recovery", PAUSE)],
-    );
-    let x = Scale::new((0.0, end_s(outcome, shown)), (LEFT, RIGHT));
-    bottom_axis(&mut scene, &x, TOP, bottom, "simulated time, seconds");
+    let end_s = end_s(outcome, shown);
+    let notes: Vec<&Incident> =
+        outcome.incidents.iter().filter(|i| i.at_us / 1e6 <= end_s).take(NOTES_MAX).collect();
     let pause_us = pause_threshold_us(shown);
+    let top = HEAD + if notes.is_empty() { 36.0 } else { 56.0 };
+    let row = row_height(shown.len());
+    let bottom = top + row * shown.len().max(1) as f64;
+    let mut scene = Scene::new(WIDTH, bottom + 48.0 + notes.len().div_ceil(2) as f64 * 17.0);
+    let paused = shown.iter().any(|r| r.tokens_us.windows(2).any(|w| w[1] - w[0] >= pause_us));
+    let entries = [("prefill, until the first token", ORANGE), ("a token", BLUE), ("pause", PAUSE)];
+    legend(&mut scene, LEFT, HEAD + 14.0, &entries[..if paused { 3 } else { 2 }]);
+    let x = Scale::new((0.0, end_s), (LEFT, RIGHT));
+    bottom_axis(&mut scene, &x, top, bottom, "simulated time, seconds");
     for (n, request) in shown.iter().enumerate() {
-        let top = TOP + row * n as f64;
-        one_request(&mut scene, &x, (top + 4.0, top + row - 4.0), request, pause_us);
+        let upper = top + row * n as f64;
+        one_request(&mut scene, &x, (upper + 4.0, upper + row - 4.0), request, pause_us);
     }
-    incidents(&mut scene, &x, bottom, &notes);
-    scene
+    incidents(&mut scene, &x, (top, bottom), &notes);
+    titled(scene, &scenario.question, &caption(outcome, report, shown.len()))
+}
+
+/// Few requests get high rows, many get low ones.
+fn row_height(requests: usize) -> f64 {
+    match requests {
+        0..=3 => 40.0,
+        4..=12 => 26.0,
+        _ => 17.0,
+    }
 }
 
 fn caption(outcome: &Outcome, report: &Report, shown: usize) -> String {
@@ -79,7 +84,7 @@ fn one_request(
     let at = |us: f64| x.at(us / 1e6);
     let asked = at(request.asked_us);
     let first = request.tokens_us.first().copied().or(request.ended_us).map_or(RIGHT, at);
-    scene.rect(asked, upper + 2.0, first.max(asked + 1.0), lower - 2.0, ORANGE);
+    scene.rect(asked, upper + 2.0, first.max(asked + 2.0), lower - 2.0, ORANGE);
     for pair in request.tokens_us.windows(2).filter(|w| w[1] - w[0] >= pause_us) {
         scene.rect(at(pair[0]), upper, at(pair[1]), lower, PAUSE);
         let text = format!("{:.1} s", (pair[1] - pair[0]) / 1e6);
@@ -111,15 +116,15 @@ fn ticks(tokens_us: &[f64], at: &impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
 }
 
 /// Numbered lines through the chart, and what the numbers mean in two columns below it.
-fn incidents(scene: &mut Scene, x: &Scale, bottom: f64, notes: &[&Incident]) {
+fn incidents(scene: &mut Scene, x: &Scale, (top, bottom): (f64, f64), notes: &[&Incident]) {
     let wanted: Vec<f64> = notes.iter().map(|i| x.at(i.at_us / 1e6)).collect();
     let places = super::axis::spread_apart(&wanted, 16.0, LEFT, RIGHT);
     for (n, (incident, place)) in notes.iter().zip(places).enumerate() {
         let at = x.at(incident.at_us / 1e6);
-        scene.dashed((at, TOP - 8.0), (at, bottom), VERMILLION, 1.2);
-        scene.line(&[(place, TOP - 13.0), (at, TOP - 8.0)], VERMILLION, 1.2);
-        scene.marks.push(super::scene::Mark::Dot((place, TOP - 19.0), 7.0, VERMILLION));
-        scene.text((place, TOP - 19.0), &(n + 1).to_string(), 9.5, Anchor::Middle, WHITE);
+        scene.dashed((at, top - 8.0), (at, bottom), VERMILLION, 1.2);
+        scene.line(&[(place, top - 13.0), (at, top - 8.0)], VERMILLION, 1.2);
+        scene.marks.push(super::scene::Mark::Dot((place, top - 19.0), 7.0, VERMILLION));
+        scene.text((place, top - 19.0), &(n + 1).to_string(), 9.5, Anchor::Middle, WHITE);
         let (column, line) = ((n % 2) as f64, (n / 2) as f64);
         let width = (RIGHT - 40.0) / 2.0;
         let pause =

@@ -70,13 +70,13 @@ fn recommended_answer(report: &Report) -> Option<String> {
     Some(format!("The planner recommends {}: {}{against}.", plan_words(&recommended.plan), rate(best)))
 }
 
-/// A plan in a few words: `solo on max`, `pipeline over 3 machines`.
+/// A plan in a few words: `solo on max`, `pipeline over 3 nodes`.
 pub(crate) fn plan_words(plan: &PlanFacts) -> String {
     match (plan.stages.as_slice(), plan.replicas) {
         ([only], _) => format!("solo on {}", only.node),
-        (stages, 0 | 1) => format!("{} over {}", plan.mode, plural(stages.len(), "machine")),
+        (stages, 0 | 1) => format!("{} over {}", plan.mode, plural(stages.len(), "node")),
         (stages, copies) => {
-            format!("{copies} whole copies over {}", plural(stages.len(), "machine"))
+            format!("{copies} whole copies over {}", plural(stages.len(), "node"))
         }
     }
 }

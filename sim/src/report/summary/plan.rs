@@ -10,10 +10,10 @@ pub(super) const ROWS_MAX: usize = 12;
 
 pub(super) fn fleet(page: &mut Page, report: &Report) {
     page.heading("Fleet and model");
-    let mut rows = vec![cells(["machine", "device", "usable memory", "bandwidth", "network"])];
+    let mut rows = vec![cells(["node", "device", "usable memory", "bandwidth", "network"])];
     rows.extend(report.fleet.iter().take(ROWS_MAX).map(machine));
     page.table(&[Left, Left, Right, Right, Left], &rows);
-    rest(page, report.fleet.len(), "machine");
+    rest(page, report.fleet.len(), "node");
     let model = &report.model;
     page.paragraph(
         &format!(
@@ -29,7 +29,11 @@ pub(super) fn fleet(page: &mut Page, report: &Report) {
 
 fn machine(node: &NodeFacts) -> Vec<String> {
     vec![
-        node.node.clone(),
+        if node.machine == node.node {
+            node.node.clone()
+        } else {
+            format!("{} (in {})", node.node, node.machine)
+        },
         node.device.clone(),
         format!("{} of {}", bytes(node.usable_bytes), bytes(node.memory_bytes)),
         format!("{} GB/s", figures(node.bandwidth_gb_s)),
@@ -65,7 +69,7 @@ pub(super) fn stages(page: &mut Page, report: &Report) {
 pub(super) fn stage_table(page: &mut Page, plan: &PlanFacts) {
     let copies = plan.replicas > 1;
     let first = if copies { "copy" } else { "stage" };
-    let mut rows = vec![cells([first, "machine", "layers", "count", "memory used of usable", ""])];
+    let mut rows = vec![cells([first, "node", "layers", "count", "memory used of usable", ""])];
     rows.extend(plan.stages.iter().take(ROWS_MAX).enumerate().map(|(i, s)| {
         let number = if copies { s.replica as usize } else { i };
         stage(number + 1, s)

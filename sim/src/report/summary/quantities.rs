@@ -33,6 +33,7 @@ pub(super) fn figures(value: f64) -> String {
     match value.abs() {
         v if v >= 99.95 => format!("{value:.0}"),
         v if v >= 9.995 => format!("{value:.1}"),
+        v if v > 0.0 && v < 0.0995 => format!("{value:.3}"),
         _ => format!("{value:.2}"),
     }
 }

@@ -86,10 +86,10 @@ pub(super) fn devices(page: &mut Page, report: &Report) {
         return;
     }
     page.heading("How busy the devices were");
-    let mut rows = vec![cells(["machine", "", "busy", "steps", "sent"])];
+    let mut rows = vec![cells(["node", "", "busy", "steps", "sent"])];
     rows.extend(report.nodes.iter().take(ROWS_MAX).map(device));
     page.table(&[Left, Left, Right, Right, Right], &rows);
-    rest(page, report.nodes.len(), "machine");
+    rest(page, report.nodes.len(), "node");
 }
 
 fn device(node: &NodeUseFacts) -> Vec<String> {

@@ -12,7 +12,7 @@ fn a_newcomer_reads_the_answer_the_plan_and_the_advice() {
     let text = text(&sample::report(true), Style::Plain);
     for wanted in [
         "wifi3: What do three machines on home Wi-Fi get from GLM-4.7-Flash?",
-        "Meshwright's ring (pipeline over 3 machines)",
+        "Meshwright's ring (pipeline over 3 nodes)",
         "The planner recommends solo on max",
         "0..40",
         "time to first token (TTFT)",
@@ -55,7 +55,7 @@ fn a_large_fleet_is_shortened_and_says_by_how_much() {
     let one = report.fleet[0].clone();
     report.fleet = vec![one; 1000];
     let text = text(&report, Style::Plain);
-    assert!(text.contains("and 988 more machines"), "{text}");
+    assert!(text.contains("and 988 more nodes"), "{text}");
     assert!(text.lines().count() < 100);
 }
 

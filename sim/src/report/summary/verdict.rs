@@ -27,7 +27,7 @@ pub(super) fn comparison(page: &mut Page, report: &Report) {
     if report.baselines.is_empty() {
         return;
     }
-    page.heading("Compared with, over the same machines and links");
+    page.heading("Compared with, over the same nodes and links");
     let mut runs = report.runs();
     let (this, _) = runs[0].clone();
     runs.sort_by(|a, b| b.1.decode_tok_s.total_cmp(&a.1.decode_tok_s));
@@ -58,7 +58,7 @@ pub(super) fn advice(page: &mut Page, report: &Report) {
         let rows: Vec<_> =
             report.left_out.iter().take(ROWS_MAX).map(|l| vec![l.node.clone(), l.why.clone()]).collect();
         page.table(&[Left, Left], &rows);
-        rest(page, report.left_out.len(), "machine");
+        rest(page, report.left_out.len(), "node");
     }
     if !report.would_help.is_empty() {
         help(page, &report.would_help);
