@@ -13,6 +13,7 @@
 pub mod cost;
 pub mod fleet;
 pub mod model;
+mod near;
 pub mod place;
 pub mod plan;
 pub mod units;

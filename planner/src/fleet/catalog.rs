@@ -147,7 +147,7 @@ pub fn device(id: &str) -> Result<Device, CatalogError> {
         .devices
         .get(&wanted)
         .cloned()
-        .ok_or_else(|| CatalogError::Unknown { id: id.into(), near: near(&wanted, catalog.devices.keys()) })
+        .ok_or_else(|| CatalogError::Unknown { id: id.into(), near: near(&wanted) })
 }
 
 /// The device with that id and this much memory instead of the usual; what the system keeps follows its class.
@@ -208,6 +208,10 @@ fn note<T: std::fmt::Display>(found: &mut Vec<Fitted>, owner: &str, what: &str, 
     }
 }
 
+fn near(wanted: &str) -> String {
+    crate::near::names(wanted, catalog().devices.keys().map(String::as_str), NEAR_NAMES)
+}
+
 fn catalog() -> &'static Catalog {
     static CATALOG: OnceLock<Catalog> = OnceLock::new();
     CATALOG.get_or_init(|| read().unwrap_or_else(|broken| panic!("built-in device catalog: {broken}")))
@@ -264,33 +268,6 @@ impl Entry {
             disk_bytes_per_s: units::bandwidth(&self.disk.as_ref().unwrap_or(&class.disk).value)?,
         })
     }
-}
-
-/// The ids most like `wanted`: by edit distance, an id that contains it first.
-fn near<'a>(wanted: &str, ids: impl Iterator<Item = &'a String>) -> String {
-    let mut ranked: Vec<(usize, &str)> = ids
-        .map(|id| (if id.contains(wanted) { 0 } else { 1 + edit_distance(wanted, id) }, id.as_str()))
-        .collect();
-    ranked.sort_unstable();
-    let names: Vec<&str> = ranked.into_iter().take(NEAR_NAMES).map(|(_, id)| id).collect();
-    names.join(", ")
-}
-
-/// Levenshtein distance over bytes, with one row of state. `a` is cut to 64 bytes: it comes from a person's file, and no
-/// id is that long.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let a = &a.as_bytes()[..a.len().min(64)];
-    let mut row: Vec<usize> = (0..=a.len()).collect();
-    for (i, cb) in b.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, ca) in a.iter().enumerate() {
-            let kept = diagonal + usize::from(*ca != cb);
-            diagonal = row[j + 1];
-            row[j + 1] = kept.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[a.len()]
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! Shapes of models: what the planner must know of one, and no more.
 //!
 //! * `gguf`: the shape out of a GGUF header, without reading a tensor.
-//! * `catalog`: shapes of known models at the usual quantisations, from data files.
+//! * [`catalog`]: shapes of known models at the usual quantisations, from data files.
+//! * [`shape`]: from tensors to a model, the same way for both.
+//! * [`ggml`]: element types and their sizes.
+
+pub mod catalog;
+pub mod ggml;
+pub mod shape;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +17,8 @@ use serde::{Deserialize, Serialize};
 pub enum Attention {
     /// Multi-head, grouped-query or multi-query attention over the whole context.
     Full,
-    /// The same over the last `window` tokens.
+    /// The same over the last `window` tokens. A recurrent layer (gated delta net, Mamba) stands here with a window of one
+    /// token that is as large as its state.
     Sliding {
         /// Tokens looked back at.
         window: u32,
@@ -67,6 +74,11 @@ impl Layer {
         self.trunk_bytes as f64 + experts
     }
 
+    /// All parameters of the layer.
+    pub fn params(&self) -> u64 {
+        self.trunk_params + self.experts.map_or(0, |e| u64::from(e.count) * e.params_each)
+    }
+
     /// Parameters that one token multiplies with.
     pub fn active_params(&self) -> f64 {
         self.trunk_params as f64 + self.experts.map_or(0.0, |e| f64::from(e.used) * e.params_each as f64)
@@ -116,8 +128,34 @@ impl Model {
     /// All weight bytes, a tied tensor counted once.
     pub fn weight_bytes(&self) -> u64 {
         let layers: u64 = self.layers.iter().map(Layer::weight_bytes).sum();
-        let head = if self.tied { 0 } else { self.head_bytes };
-        layers + self.embedding_bytes + head
+        let ends = if self.tied {
+            self.embedding_bytes.max(self.head_bytes)
+        } else {
+            self.embedding_bytes + self.head_bytes
+        };
+        layers + ends
+    }
+
+    /// Parameters of the token embedding.
+    pub fn embedding_params(&self) -> u64 {
+        u64::from(self.vocab) * u64::from(self.hidden)
+    }
+
+    /// All parameters, a tied tensor counted once.
+    pub fn params(&self) -> u64 {
+        let layers: u64 = self.layers.iter().map(Layer::params).sum();
+        let ends = if self.tied {
+            self.embedding_params().max(self.head_params)
+        } else {
+            self.embedding_params() + self.head_params
+        };
+        layers + ends
+    }
+
+    /// Parameters that one token multiplies with: its experts, all else of each layer, the head. Published figures of
+    /// active parameters mostly count the embedding too, of which a token only looks up a row.
+    pub fn active_params(&self) -> f64 {
+        self.layers.iter().map(Layer::active_params).sum::<f64>() + self.head_params as f64
     }
 
     /// Weight bytes one decoded token of one stream reads.
