@@ -103,3 +103,23 @@ fn wrapping_keeps_every_word() {
     assert_eq!(wrapped(words, 9), ["one two", "three", "four five"]);
     assert_eq!(wrapped(words, 1).len(), 5);
 }
+
+/// The golden text; memory is fixed here, because it is the cost model's business.
+fn golden_report() -> Report {
+    let mut report = sample::report(true);
+    let recommended = report.recommended.as_mut().map(|r| &mut r.plan.stages);
+    for stage in report.plan.stages.iter_mut().chain(recommended.into_iter().flatten()) {
+        stage.memory_bytes = u64::from(stage.layers[1] - stage.layers[0]) * 380_000_000;
+    }
+    report
+}
+
+#[test]
+fn the_summary_reads_as_the_golden_text() {
+    let now = text(&golden_report(), Style::Plain);
+    let golden = include_str!("golden.txt");
+    assert!(
+        now == golden,
+        "if the change is meant, this is the new sim/src/report/summary/golden.txt:\n{now}"
+    );
+}

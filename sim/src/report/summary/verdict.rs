@@ -1,6 +1,6 @@
 //! What went wrong, what it is compared with, what would be better, and how far to trust it.
 
-use super::super::json::{IncidentFacts, Predicted, Recommended, Report, Suggestion};
+use super::super::json::{Agreement, IncidentFacts, Predicted, Recommended, Report, Suggestion};
 use super::page::Align::{Left, Right};
 use super::page::{Page, bar, cells};
 use super::plan::{ROWS_MAX, rest, stage_table};
@@ -116,27 +116,7 @@ fn predicted_row(p: &Predicted) -> Vec<String> {
 pub(super) fn trust(page: &mut Page, report: &Report) {
     page.heading("How far to trust it");
     if let (Some(predicted), Some(agreement)) = (&report.predicted, &report.agreement) {
-        let mut rows = vec![cells(["this plan", "predicted", "run", "prediction off by"])];
-        let error = |e: Option<f64>| e.map_or_else(|| "-".to_owned(), change);
-        rows.push(vec![
-            "one stream".to_owned(),
-            rate(predicted.decode_tok_s),
-            rate(report.decode_tok_s),
-            error(agreement.decode_tok_s_error_percent),
-        ]);
-        rows.push(vec![
-            "all streams".to_owned(),
-            rate(predicted.throughput_tok_s),
-            rate(report.throughput_tok_s),
-            error(agreement.throughput_tok_s_error_percent),
-        ]);
-        rows.push(vec![
-            "first token".to_owned(),
-            ms(predicted.ttft_ms),
-            ms_or_dash(report.ttft_ms.p50),
-            error(agreement.ttft_ms_error_percent),
-        ]);
-        page.table(&[Left, Right, Right, Right], &rows);
+        agreement_table(page, report, predicted, agreement);
     }
     if let Some(published) = &report.published {
         page.paragraph(&published_line(published), 2);
@@ -150,6 +130,35 @@ pub(super) fn trust(page: &mut Page, report: &Report) {
     );
     for violation in &report.violations {
         page.paragraph(&format!("BUG: {violation}"), 2);
+    }
+}
+
+fn agreement_table(page: &mut Page, report: &Report, predicted: &Predicted, agreement: &Agreement) {
+    let error = |e: Option<f64>| e.map_or_else(|| "-".to_owned(), change);
+    let rows = [
+        cells(["this plan", "predicted", "run", "prediction off by"]),
+        vec![
+            "one stream".to_owned(),
+            rate(predicted.decode_tok_s),
+            rate(report.decode_tok_s),
+            error(agreement.decode_tok_s_error_percent),
+        ],
+        vec![
+            "all streams".to_owned(),
+            rate(predicted.throughput_tok_s),
+            rate(report.throughput_tok_s),
+            error(agreement.throughput_tok_s_error_percent),
+        ],
+        vec![
+            "first token".to_owned(),
+            ms(predicted.ttft_ms),
+            ms_or_dash(report.ttft_ms.p50),
+            error(agreement.ttft_ms_error_percent),
+        ],
+    ];
+    page.table(&[Left, Right, Right, Right], &rows);
+    if !report.incidents.is_empty() {
+        page.paragraph("the run holds its failures and recoveries, which no prediction knows of", 2);
     }
 }
 
