@@ -160,7 +160,7 @@ impl Drop for MemoryTx {
 struct Lives<P: Play> {
     ground: Ground,
     play: P,
-    began: Start,
+    clock: MemoryClock,
     ports: Ports,
     tasks: JoinSet<()>,
     running: BTreeMap<NodeId, AbortHandle>,
@@ -172,7 +172,7 @@ impl<P: Play> Lives<P> {
             return;
         }
         let life = self.ground.wires.start(node);
-        let clock = MemoryClock::new(self.began, SCALE);
+        let clock = self.clock.clone();
         let (wires, ports) = (self.ground.wires.clone(), Arc::clone(&self.ports));
         let transport = MemoryTransport::new(life, wires, clock.clone(), ports);
         let doors = self.ground.doors::<Memory, _>(life, clock, transport);
@@ -231,13 +231,13 @@ pub fn run<P: Play>(spec: MeshSpec, play: &P) -> Result<(), MeshError> {
 }
 
 async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
-    let began = aligned_start().await;
-    let directed = play.direct(Mesh::new(ground.clone(), MemoryClock::new(began, SCALE)));
+    let clock = MemoryClock::new(aligned_start().await, SCALE);
+    let directed = play.direct(Mesh::new(ground.clone(), clock.clone()));
     let nodes = ground.spec.nodes();
     let mut lives = Lives {
         ground,
         play,
-        began,
+        clock,
         ports: Ports::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),

@@ -1,12 +1,14 @@
 //! A clock that is exact between the steps of the timers under it.
 //!
-//! Tokio's timers count whole milliseconds, turmoil moves in steps of one. Rounding every wait up to a step makes each of
-//! them late by half a step in the mean, and the errors add up along a token's way. This clock is woken at the step
-//! *before* its deadline and then shows the deadline itself. So what is computed from `now` after a wait is exact, and
-//! tasks of one node differ from their true time by less than a step, never by a sum of them.
+//! Tokio's timers count whole milliseconds, and turmoil moves in steps of one. Rounding every wait up to a step makes each
+//! of them late by half a step in the mean; the errors add up along a token's way, and frames that arrive one after the
+//! other find themselves in one batch. So waits end at the step *before* their deadline, and within a step the waiting
+//! tasks take turns in the order of their deadlines: each sees its deadline as the time it is, and everything that
+//! follows from it at once happens before the next one's turn. What is computed from `now` is exact, whatever the step.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use node::clock::{Clock, Instant};
@@ -20,30 +22,32 @@ pub trait Elapsed: Clone + Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 }
 
-/// A node's time over the steps of `E`.
+/// Time over the steps of `E`. Clones share it: all tasks that run on one runtime must use clones of one clock.
 #[derive(Debug, Clone)]
 pub struct SteppedClock<E: Elapsed> {
     source: E,
     /// Tokio nanoseconds to one simulated nanosecond.
     scale: u32,
-    /// The latest deadline waited for: the time it is, between two steps.
-    reached_ns: Arc<AtomicU64>,
+    turns: Turns,
 }
 
 impl<E: Elapsed> SteppedClock<E> {
     /// One simulated millisecond is `scale` steps.
     pub(crate) fn new(source: E, scale: u32) -> Self {
-        Self { source, scale: scale.max(1), reached_ns: Arc::default() }
+        Self { source, scale: scale.max(1), turns: Turns::default() }
     }
 }
 
 impl<E: Elapsed> Clock for SteppedClock<E> {
     fn now(&self) -> Instant {
         let step_ns = (self.source.elapsed().as_nanos() / u128::from(self.scale)) as u64;
-        Instant(step_ns.max(self.reached_ns.load(Ordering::Relaxed)))
+        Instant(step_ns.max(self.turns.lock().reached_ns))
     }
 
     async fn sleep_until(&self, deadline: Instant) {
+        if deadline <= self.now() {
+            return;
+        }
         let due_ns = u128::from(deadline.0) * u128::from(self.scale);
         let step = u64::try_from(due_ns / STEP.as_nanos()).unwrap_or(u64::MAX);
         let left = Duration::from_millis(step).saturating_sub(self.source.elapsed());
@@ -51,12 +55,93 @@ impl<E: Elapsed> Clock for SteppedClock<E> {
             #[expect(clippy::disallowed_methods, reason = "this is the Clock the lint points to")]
             tokio::time::sleep(left).await;
         }
-        self.reached_ns.fetch_max(deadline.0, Ordering::Relaxed);
+        self.turns.wait(deadline.0).await;
+    }
+}
+
+/// Who waits within the step, by deadline; equal ones in the order of asking.
+#[derive(Debug, Default)]
+struct Agenda {
+    waiting: BTreeMap<(u64, u64), Option<Waker>>,
+    asked: u64,
+    /// The latest deadline that came: the time it is, between two steps.
+    reached_ns: u64,
+}
+
+impl Agenda {
+    /// Whether nobody's turn is before this.
+    fn is_first(&self, key: (u64, u64)) -> bool {
+        self.waiting.first_key_value().is_none_or(|(first, _)| *first >= key)
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Turns(Arc<Mutex<Agenda>>);
+
+impl Turns {
+    fn lock(&self) -> MutexGuard<'_, Agenda> {
+        // Nothing below panics half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the deadline's turn within the step that has come.
+    async fn wait(&self, deadline_ns: u64) {
+        let turn = self.ask(deadline_ns);
+        loop {
+            std::future::poll_fn(|context| turn.poll_first(context.waker())).await;
+            // A yielding task goes on when no other has anything left to do: what followed from the turn before has
+            // happened, and whoever's deadline is in this step has asked.
+            tokio::task::yield_now().await;
+            if self.lock().is_first(turn.key) {
+                break;
+            }
+        }
+        let mut agenda = self.lock();
+        agenda.reached_ns = agenda.reached_ns.max(deadline_ns);
+    }
+
+    fn ask(&self, deadline_ns: u64) -> Turn<'_> {
+        let mut agenda = self.lock();
+        agenda.asked += 1;
+        let key = (deadline_ns, agenda.asked);
+        agenda.waiting.insert(key, None);
+        Turn { turns: self, key }
+    }
+}
+
+/// A place on the agenda, given up when the wait ends or is dropped.
+struct Turn<'a> {
+    turns: &'a Turns,
+    key: (u64, u64),
+}
+
+impl Turn<'_> {
+    fn poll_first(&self, waker: &Waker) -> Poll<()> {
+        let mut agenda = self.turns.lock();
+        if agenda.is_first(self.key) {
+            return Poll::Ready(());
+        }
+        agenda.waiting.insert(self.key, Some(waker.clone()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut agenda = self.turns.lock();
+        agenda.waiting.remove(&self.key);
+        if let Some(mut next) = agenda.waiting.first_entry()
+            && let Some(waker) = next.get_mut().take()
+        {
+            waker.wake();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a poisoned log is a failed test")]
+
     use super::*;
 
     #[derive(Clone)]
@@ -68,8 +153,7 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn waits_are_exact_and_do_not_add_up_to_more() {
+    async fn clock(scale: u32) -> SteppedClock<Started> {
         #[expect(
             clippy::disallowed_methods,
             reason = "aligns the paused clock, and starts the one under test"
@@ -78,20 +162,54 @@ mod tests {
             tokio::time::sleep(STEP).await;
             tokio::time::Instant::now()
         };
-        let clock = SteppedClock::new(Started(start), 2);
+        SteppedClock::new(Started(start), scale)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_are_exact_and_do_not_add_up_to_more() {
+        let clock = clock(2).await;
         for waits in 1..=100 {
             clock.sleep(Duration::from_nanos(333_333)).await;
             assert_eq!(clock.now(), Instant(333_333 * waits));
         }
-        assert_eq!(start.elapsed(), Duration::from_millis(66), "100 waits of 2/3 of a step each");
+        assert_eq!(clock.source.elapsed(), Duration::from_millis(66), "100 waits of 2/3 of a step each");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wait_that_is_given_up_does_not_move_the_time() {
-        #[expect(clippy::disallowed_methods, reason = "the clock under test begins here")]
-        let clock = SteppedClock::new(Started(tokio::time::Instant::now()), 1);
-        let late = clock.timeout_at(Instant(5_000_000), clock.sleep_until(Instant(60_000_000))).await;
+    async fn a_wait_that_is_given_up_does_not_move_the_time_nor_hold_up_others() {
+        let clock = clock(1).await;
+        let late = clock.timeout_at(Instant(5_000_000), clock.sleep_until(Instant(5_500_000))).await;
         assert!(late.is_err());
         assert_eq!(clock.now(), Instant(5_000_000));
+        clock.sleep_until(Instant(5_700_000)).await;
+        assert_eq!(clock.now(), Instant(5_700_000));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn within_a_step_tasks_go_on_in_the_order_of_their_deadlines_and_so_does_what_follows() {
+        let clock = clock(1).await;
+        let log: Arc<Mutex<Vec<(u64, &str)>>> = Arc::default();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (deadline, name) in [(900_000, "last"), (100_000, "first"), (500_000, "middle"), (500_000, "tie")]
+        {
+            let (clock, log) = (clock.clone(), Arc::clone(&log));
+            tasks.spawn(async move {
+                clock.sleep_until(Instant(deadline)).await;
+                log.lock().unwrap().push((clock.now().0, name));
+                if name == "first" {
+                    clock.sleep(Duration::from_micros(250)).await;
+                    log.lock().unwrap().push((clock.now().0, "follows"));
+                }
+            });
+        }
+        tasks.join_all().await;
+        let expected = [
+            (100_000, "first"),
+            (350_000, "follows"),
+            (500_000, "middle"),
+            (500_000, "tie"),
+            (900_000, "last"),
+        ];
+        assert_eq!(*log.lock().unwrap(), expected);
     }
 }
