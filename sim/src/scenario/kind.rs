@@ -321,6 +321,7 @@ impl Words for EngineKind {
         ("llama-rpc-8", Self::LlamaRpc8),
         ("hop-by-hop", Self::HopByHop),
         ("client-relay", Self::ClientRelay),
+        ("exo", Self::Exo),
         ("tensor-parallel", Self::TensorParallel),
     ];
 }

@@ -72,6 +72,10 @@ impl Reading {
     /// Notes a problem with a table as a whole.
     pub(crate) fn fault_here(&self, here: Here, message: impl Into<String>, cure: impl Into<String>) {
         let slot = self.slot(here.slot);
+        if !slot.key.is_empty() && self.arena.borrow().faults.iter().any(|f| f.span == slot.node.span) {
+            // The table as such is wrong already; what it lacks follows from that.
+            return;
+        }
         // A file as a whole has no stretch worth underlining.
         let span =
             if slot.key.is_empty() { slot.node.span.start..slot.node.span.start } else { slot.node.span };

@@ -1,6 +1,6 @@
 //! The model: from the catalog, from a GGUF file, or from a shape written into the scenario.
 
-use planner::model::{Attention, Experts, Layer, Model};
+use planner::model::{Attention, Experts, Layer, Model, catalog};
 
 use crate::scenario::kind::{NameOr, Text};
 use crate::scenario::leaf::Leaf;
@@ -48,8 +48,15 @@ pub(super) fn model(reading: &Reading, raw: &RawScenario) -> Option<Model> {
 }
 
 fn from_catalog(reading: &Reading, leaf: Leaf<NameOr<RawModel>>, name: &str) -> Option<Model> {
-    reading.fault_in(leaf, format!("no catalog knows `{name}`"), "describe it by a table [model]");
-    None
+    let found = catalog::find(name);
+    found
+        .map_err(|error| {
+            let text = error.to_string();
+            let (message, cure) =
+                text.split_once("; ").unwrap_or((&text, "describe it by a table [model] else"));
+            reading.fault_in(leaf, message, cure);
+        })
+        .ok()
 }
 
 fn from_file(reading: &Reading, leaf: Leaf<Text>) -> Option<Model> {

@@ -87,7 +87,7 @@ fn split(
     roster: &Roster,
     layers: u32,
 ) -> Option<Vec<(NodeId, LayerRange)>> {
-    if !roster.is_whole() {
+    if !roster.is_whole() || roster.nodes.is_empty() {
         return None;
     }
     let slot = reading.at(leaf);

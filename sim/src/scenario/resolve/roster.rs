@@ -175,8 +175,8 @@ impl Roster {
         if let Some(ids) = self.of_name(name) {
             return ids.to_vec();
         }
-        // A node that could not be read has its problem noted where it stands.
-        if !self.written.iter().any(|written| written == name) {
+        // A node that could not be read, or a file without any, has its problem noted already.
+        if !self.written.is_empty() && !self.written.iter().any(|written| written == name) {
             unknown(reading, span, key, "node", name, self.written.iter().map(String::as_str));
         }
         Vec::new()
