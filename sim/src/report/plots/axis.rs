@@ -16,12 +16,14 @@ pub(super) struct Scale {
     pub(super) at_high: f64,
     /// Whether equal ratios, not equal differences, are equally far apart.
     pub(super) logarithmic: bool,
+    /// Whether values are whole numbers, and ticks too.
+    pub(super) whole: bool,
 }
 
 impl Scale {
     pub(super) fn new((low, high): (f64, f64), (at_low, at_high): (f64, f64)) -> Self {
         let high = if high > low { high } else { low + 1.0 };
-        Self { low, high, at_low, at_high, logarithmic: false }
+        Self { low, high, at_low, at_high, logarithmic: false, whole: false }
     }
 
     /// A logarithmic scale that holds `low..=high`, both above zero, between two of its ticks.
@@ -49,7 +51,8 @@ impl Scale {
         let step = round_step((self.high - self.low) / wanted.max(1) as f64);
         let first = (self.low / step - 1e-9).ceil() as i64;
         let last = (self.high / step + 1e-9).floor() as i64;
-        (first..=last).map(|n| n as f64 * step).collect()
+        let ticks = (first..=last).map(|n| n as f64 * step);
+        ticks.filter(|t| !self.whole || t.fract() == 0.0).collect()
     }
 }
 
@@ -158,6 +161,12 @@ mod tests {
         assert_eq!(ticks(0.0, 10.0), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
         assert_eq!(ticks(0.0, 83.0), [0.0, 20.0, 40.0, 60.0, 80.0]);
         assert_eq!(ticks(-1.0, 1.0).len(), 5);
+    }
+
+    #[test]
+    fn whole_values_have_whole_ticks() {
+        let scale = Scale { whole: true, ..Scale::new((0.0, 16.0), (0.0, 600.0)) };
+        assert_eq!(scale.ticks(6), [0.0, 5.0, 10.0, 15.0]);
     }
 
     #[test]

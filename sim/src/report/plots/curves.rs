@@ -34,7 +34,7 @@ impl Metric {
         match self {
             Metric::Decode => "tokens per second, one stream",
             Metric::Throughput => "tokens per second, all streams",
-            Metric::FirstToken => "median time to first token, ms",
+            Metric::FirstToken => "median time to first token, seconds",
         }
     }
 
@@ -42,9 +42,14 @@ impl Metric {
         match self {
             Metric::Decode => estimate.decode_tok_s,
             Metric::Throughput => estimate.throughput_tok_s,
-            Metric::FirstToken => estimate.ttft_p50_ms,
+            Metric::FirstToken => seconds(estimate.ttft_p50_ms),
         }
     }
+}
+
+fn seconds(ms: Interval) -> Interval {
+    let seconds = |ms: Option<f64>| ms.map(|ms| ms / 1000.0);
+    Interval { mean: seconds(ms.mean), low: seconds(ms.low), high: seconds(ms.high) }
 }
 
 const LEFT: f64 = 80.0;
@@ -59,14 +64,14 @@ struct Curve {
     points: Vec<(f64, Interval)>,
 }
 
-pub(super) fn draw(question: &str, sweep: &SweepFacts, metric: Metric) -> Scene {
+pub(super) fn draw(question: &str, x_name: &str, sweep: &SweepFacts, metric: Metric) -> Scene {
     let curves = curves(sweep, metric);
     let mut scene = Scene::new(WIDTH, HEIGHT);
     let y = y_scale(&curves, metric);
     let right = WIDTH - 24.0 - label_width(&curves);
     let x = x_scale(sweep, right);
     left_axis(&mut scene, &y, LEFT, right, metric.axis());
-    x_axis(&mut scene, sweep, &x);
+    x_axis(&mut scene, x_name, sweep, &x);
     for curve in &curves {
         band(&mut scene, curve, &x, &y);
     }
@@ -83,9 +88,7 @@ fn caption(sweep: &SweepFacts, metric: Metric, y: &Scale) -> String {
     let better = format!("{better}{}", if y.logarithmic { ", logarithmic scale" } else { "" });
     match seeds {
         0 | 1 => format!("One run at each point; {better}"),
-        n => format!(
-            "Mean over {n} seeds at each point, with its 95 % confidence interval; {better} is better"
-        ),
+        n => format!("Mean over {n} seeds at each point, with its 95 % confidence interval; {better}"),
     }
 }
 
@@ -116,12 +119,14 @@ fn x_scale(sweep: &SweepFacts, right: f64) -> Scale {
     let low = places.iter().copied().fold(f64::INFINITY, f64::min);
     let high = places.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let (low, high) = if low < high { (low, high) } else { (low - 1.0, low + 1.0) };
+    let whole = places.iter().all(|p| p.fract() == 0.0);
     let from_zero = sweep.is_numeric() && low > 0.0 && low < 0.35 * high;
-    Scale::new((if from_zero { 0.0 } else { low }, high), (LEFT + 14.0, right - 14.0))
+    let scale = Scale::new((if from_zero { 0.0 } else { low }, high), (LEFT + 14.0, right - 14.0));
+    Scale { whole, ..scale }
 }
 
-fn x_axis(scene: &mut Scene, sweep: &SweepFacts, x: &Scale) {
-    let name = sweep.unit().map_or_else(|| sweep.key.clone(), |unit| format!("{}, {unit}", sweep.key));
+fn x_axis(scene: &mut Scene, name: &str, sweep: &SweepFacts, x: &Scale) {
+    let name = sweep.unit().map_or_else(|| name.to_owned(), |unit| format!("{name}, {unit}"));
     if sweep.is_numeric() {
         bottom_axis(scene, x, BOTTOM, BOTTOM, &name);
         return;

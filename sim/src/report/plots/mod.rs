@@ -136,10 +136,9 @@ pub fn write(
         figures.push(("seeds".to_owned(), seeds::draw(report, seeds)));
     }
     if let Some(sweep) = &report.sweep {
-        figures.extend(
-            Metric::ALL
-                .map(|metric| (metric.stem().to_owned(), curves::draw(&report.question, sweep, metric))),
-        );
+        figures.extend(Metric::ALL.map(|metric| {
+            (metric.stem().to_owned(), curves::draw(&report.question, &sweep.key, sweep, metric))
+        }));
     }
     let mut written = Vec::new();
     for (stem, scene) in figures {
@@ -148,9 +147,9 @@ pub fn write(
     Ok(written)
 }
 
-/// The curves of a sweep as a figure titled `question`.
-pub fn sweep(question: &str, sweep: &super::json::SweepFacts, metric: Metric) -> Scene {
-    curves::draw(question, sweep, metric)
+/// The curves of a sweep as a figure titled `question`, with `x_name` for what is swept.
+pub fn sweep(question: &str, x_name: &str, sweep: &super::json::SweepFacts, metric: Metric) -> Scene {
+    curves::draw(question, x_name, sweep, metric)
 }
 
 /// Several scenarios in one figure: each one's plan, its recommended plan where that was run apart, its fastest

@@ -45,8 +45,8 @@ fn all_scenes() -> Vec<(&'static str, Scene)> {
         ("quiet timeline", timeline::draw(&scenario, &quiet, &report)),
         ("breakdown", breakdown::draw(&report)),
         ("seeds", seeds::draw(&report, report.seeds.as_ref().unwrap())),
-        ("decode", sweep("Does distance matter?", &sweep_facts(), Metric::Decode)),
-        ("first token", sweep("Does distance matter?", &sweep_facts(), Metric::FirstToken)),
+        ("decode", sweep("Does distance matter?", "round trip", &sweep_facts(), Metric::Decode)),
+        ("first token", sweep("Does distance matter?", "round trip", &sweep_facts(), Metric::FirstToken)),
         ("overview", overview("What would I get?", &vec![sample::report(true); 9])),
         (
             "long title",
@@ -55,7 +55,15 @@ fn all_scenes() -> Vec<(&'static str, Scene)> {
                 &reports(1.0)[..2],
             ),
         ),
-        ("words", sweep("Does the network matter?", &SweepFacts::of("network", &words), Metric::Throughput)),
+        (
+            "words",
+            sweep(
+                "Does the network matter?",
+                "network",
+                &SweepFacts::of("network", &words),
+                Metric::Throughput,
+            ),
+        ),
     ]
 }
 
@@ -134,4 +142,17 @@ fn a_thousand_requests_are_shortened_and_the_caption_says_so() {
     let scene = timeline::draw(&sample::scenario(), &answer.main, &sample::report(false));
     assert!(scene.height < 700.0);
     assert!(scene.text_boxes().iter().any(|(l, _)| l.text.contains("the first 24 of 1000 requests")));
+}
+
+#[test]
+fn a_sweep_says_its_axes_and_how_certain_it_is() {
+    let scene = sweep("Does distance matter?", "round trip", &sweep_facts(), Metric::FirstToken);
+    let texts: Vec<&str> = scene.text_boxes().iter().map(|(l, _)| l.text.as_str()).collect();
+    for wanted in [
+        "round trip, ms",
+        "median time to first token, seconds",
+        "Mean over 12 seeds at each point, with its 95 % confidence interval; lower is better, logarithmic scale",
+    ] {
+        assert!(texts.contains(&wanted), "{wanted:?} is missing in {texts:?}");
+    }
 }
