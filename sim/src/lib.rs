@@ -18,7 +18,6 @@
 pub mod baseline;
 mod digest;
 pub mod engine;
-mod framed;
 pub mod link;
 pub mod memory;
 pub mod mesh;

@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::{Duration, SystemTime};
 
-use crate::framed::{read_frame, write_frame};
 use node::clock::{Clock, Instant};
+use node::framed::{encode, read_frame};
 use node::ids::PeerId;
 use node::transport::{Lane, NetError, Transport, Tx};
 use node::wire::Frame;
@@ -50,6 +50,9 @@ const PORT: u16 = 7_000;
 /// Segments on the way in one direction of a TCP stream, and connections waiting to be accepted (turmoil panics when
 /// they overflow).
 const TCP_SEGMENTS: usize = 4_096;
+
+/// The longest encoded frame that is read, bytes: a chunk's digests and a route fit many times.
+const FRAME_BYTES_MAX: u32 = 16 << 20;
 
 /// Most bytes of one write, and so of one read.
 const SEGMENT_BYTES: usize = 1_448;
@@ -177,7 +180,7 @@ impl Tx for TurmoilTx {
         };
         let mut envelope = vec![FRAME];
         envelope.extend(at.0.to_be_bytes());
-        write_frame(&mut envelope, &frame).await?;
+        envelope.extend(encode(&frame)?);
         self.torn = true;
         if write_segments(&mut self.bytes, &envelope).await.is_err() {
             return Err(if self.end.wires.is_alive(self.end.to) {
@@ -282,7 +285,7 @@ async fn read_arrival(bytes: &mut BufReader<OwnedReadHalf>) -> Option<Arrival> {
     if kind == END {
         return Some(Arrival::End(at));
     }
-    match read_frame(bytes).await {
+    match read_frame(bytes, FRAME_BYTES_MAX).await {
         Ok(Some(frame)) => Some(Arrival::Frame(at, frame)),
         Ok(None) => None,
         Err(NetError::BadFrame(what)) => Some(Arrival::Bad(what)),
