@@ -84,7 +84,7 @@ pub const EXO: Software = Software { per_hop_us: 1100.0, per_step_us: 0.0, activ
 pub const EXO_TOKEN_US: f64 = 10_800.0;
 
 /// Tensor parallelism over sockets (distributed-llama): the residual stream in 8-bit blocks of 32 with an f16 scale.
-/// Source: 34 bytes for 32 elements; a socket and a wake-up on each side.
+/// Source: 34 bytes for 32 elements; 15 us for a bare socket, whose reader spins.
 pub const TENSOR_PARALLEL: Software =
     Software { per_hop_us: 40.0, per_step_us: 0.0, activation_bytes: 34.0 / 32.0 };
 

@@ -14,10 +14,11 @@ use super::{Device, DeviceKind};
 use crate::units::{self, UnitError};
 
 /// The data, compiled in so that the planner needs no file at run time.
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("classes.toml", include_str!("../../data/devices/classes.toml")),
     ("apple.toml", include_str!("../../data/devices/apple.toml")),
     ("nvidia.toml", include_str!("../../data/devices/nvidia.toml")),
+    ("amd.toml", include_str!("../../data/devices/amd.toml")),
     ("processors.toml", include_str!("../../data/devices/processors.toml")),
 ];
 

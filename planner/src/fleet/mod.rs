@@ -21,6 +21,8 @@ pub enum DeviceKind {
     Apple,
     /// A discrete or embedded NVIDIA GPU, CUDA.
     Nvidia,
+    /// An AMD GPU, discrete or in a processor; Vulkan or ROCm.
+    Amd,
     /// A CPU.
     Cpu,
 }
