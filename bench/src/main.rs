@@ -1,1 +1,64 @@
-fn main() {}
+//! The `bench` binary: measurements and checks, one subcommand each. Results go under `results/`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bench::validate;
+use clap::{Parser, Subcommand};
+
+/// Checks the simulator against the world, and measures it.
+#[derive(Debug, Parser)]
+#[command(name = "bench", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Predict every published measurement in a folder of cases and report the errors.
+    Validate {
+        /// Folder of cases: scenario files, each with a [published] table.
+        #[arg(long, default_value = "bench/cases")]
+        cases: PathBuf,
+        /// Print one JSON object instead of the table.
+        #[arg(long)]
+        json: bool,
+        /// Where the CSV, the figures and the manifest go.
+        #[arg(long, default_value = "results/validation")]
+        out: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    match command {
+        Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
+    }
+}
+
+fn run_validate(cases: &std::path::Path, json: bool, out: &std::path::Path) -> ExitCode {
+    let validation = match validate::run(cases) {
+        Ok(validation) => validation,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if json {
+        println!("{}", validate::json(&validation));
+    } else {
+        print!("{}", validate::text(&validation));
+    }
+    for bad in &validation.unreadable {
+        eprintln!("error: {}\n{}", bad.path.display(), bad.why);
+    }
+    match validate::write(&validation, cases, out) {
+        Ok(files) => eprintln!("wrote {} files to {}", files.len(), out.display()),
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    }
+    if validation.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -72,6 +72,24 @@ impl Manifest {
         }
     }
 
+    /// The manifest of results made from many `files` at once, each with the seed it names.
+    pub fn of_files(name: &str, files: &[PathBuf]) -> Self {
+        let files: Vec<SourceFile> = files.iter().filter_map(|path| source_file(path)).collect();
+        let hashes: String = files.iter().map(|f| f.fnv1a.as_str()).collect();
+        Self {
+            scenario: name.to_owned(),
+            seed: 0,
+            scenario_fnv1a: hex(fnv1a(hashes.as_bytes())),
+            files,
+            command: std::env::args().collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: revision(),
+            debug_build: cfg!(debug_assertions),
+            machine: machine(),
+            wall_s: None,
+        }
+    }
+
     /// Writes `manifest.json` into `directory` and returns its path.
     ///
     /// # Errors

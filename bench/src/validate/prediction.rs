@@ -1,0 +1,123 @@
+//! Running one case.
+
+use planner::cost::memory::weight_bytes;
+use planner::plan::{Breakdown, Plan};
+use serde::Serialize;
+use sim::baseline::play;
+use sim::outcome::{Outcome, Status};
+use sim::report::json::engine_name;
+use sim::report::stats::mean;
+use sim::scenario::Scenario;
+
+use super::cases::Case;
+use super::{ANOMALY_FACTOR, APART};
+
+/// What to know of a row beside its error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Note {
+    /// Published far slower than the model allows: paging, swapping or a broken build.
+    Anomaly,
+    /// Its family is reported apart.
+    Apart,
+}
+
+/// One case, predicted.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// Row of the source table.
+    pub id: String,
+    /// A, B or C.
+    pub grade: char,
+    /// Family of rows.
+    pub family: String,
+    /// Engine that was run.
+    pub engine: String,
+    /// Model.
+    pub model: String,
+    /// The cut, `n0 0..16, n1 16..32`.
+    pub cut: String,
+    /// Published tokens per second, the two ends of what was published.
+    pub published_tok_s: (f64, f64),
+    /// Predicted tokens per second of one stream.
+    pub predicted_tok_s: f64,
+    /// Predicted over published (the middle of a range), minus one, in per cent.
+    pub error_percent: f64,
+    /// Where the predicted time of a token goes, milliseconds.
+    pub breakdown_ms: Breakdown,
+    /// Whether a stage is larger than its memory and reads from disk.
+    pub pages: bool,
+    /// Whether a constant was fitted on it.
+    pub calibrated_on: bool,
+    /// Set where it enters no error figure.
+    pub note: Option<Note>,
+    /// What had to be assumed.
+    pub assumed: String,
+    /// Where it was published.
+    pub source: String,
+}
+
+/// Runs the case without random compute errors: what is compared is the model, not a draw.
+pub(super) fn predict(case: &Case) -> Result<Prediction, String> {
+    let scenario = Scenario { compute_error: (0.0, 0.0), ..case.scenario.clone() };
+    let outcome = play(&scenario, scenario.engine, scenario.seed).map_err(|e| e.to_string())?;
+    let predicted_tok_s = decode_tok_s(&outcome)?;
+    let published = &case.published;
+    let (low, high) = published.decode_tok_s;
+    let error_percent = (predicted_tok_s / ((low + high) / 2.0) - 1.0) * 100.0;
+    let note = if APART.contains(&published.family.as_str()) {
+        Some(Note::Apart)
+    } else if high * ANOMALY_FACTOR < predicted_tok_s {
+        Some(Note::Anomaly)
+    } else {
+        None
+    };
+    Ok(Prediction {
+        id: published.id.clone(),
+        grade: published.grade,
+        family: published.family.clone(),
+        engine: engine_name(outcome.engine),
+        model: scenario.model.name.clone(),
+        cut: cut(&scenario, &outcome.plan),
+        published_tok_s: (low, high),
+        predicted_tok_s: rounded(predicted_tok_s),
+        error_percent: rounded(error_percent),
+        breakdown_ms: outcome.breakdown,
+        pages: pages(&scenario, &outcome.plan),
+        calibrated_on: published.calibrated_on,
+        note,
+        assumed: published.assumed.clone(),
+        source: published.source.clone(),
+    })
+}
+
+/// One over the mean time between tokens of a request.
+fn decode_tok_s(outcome: &Outcome) -> Result<f64, String> {
+    if let Some(request) = outcome.requests.iter().find(|r| r.status != Status::Completed) {
+        return Err(format!("request {} did not complete: {:?}", request.session.0, request.status));
+    }
+    let gaps_us: Vec<f64> =
+        outcome.requests.iter().flat_map(|r| r.tokens_us.windows(2).map(|pair| pair[1] - pair[0])).collect();
+    match mean(&gaps_us) {
+        Some(gap_us) if gap_us > 0.0 => Ok(1e6 / gap_us),
+        _ => Err("it gives no time between tokens: ask for two output tokens or more".into()),
+    }
+}
+
+fn cut(scenario: &Scenario, plan: &Plan) -> String {
+    let stage = |s: &planner::plan::Stage| {
+        format!("{} {}..{}", scenario.fleet.node(s.node).name, s.layers.first, s.layers.end)
+    };
+    plan.stages().map(stage).collect::<Vec<_>>().join(", ")
+}
+
+fn pages(scenario: &Scenario, plan: &Plan) -> bool {
+    plan.stages().any(|stage| {
+        weight_bytes(&scenario.model, stage.layers) > scenario.fleet.node(stage.node).device.usable_bytes()
+    })
+}
+
+/// Six digits are more than any of it is worth, and the same on every machine.
+fn rounded(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
