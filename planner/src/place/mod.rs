@@ -1,5 +1,7 @@
 //! The searches that find plans.
 
+mod chain;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cost::predict::Load;
@@ -119,6 +121,52 @@ pub enum Refusal {
 ///
 /// # Errors
 /// A [`Refusal`] that names the violated constraint.
-pub fn place(_fleet: &Fleet, _model: &Model, _ask: &Ask) -> Result<Placement, Refusal> {
-    Err(Refusal::NoNodes("the search is not built yet".into()))
+pub fn place(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refusal> {
+    let c = &ask.constraints;
+    let mut nodes: Vec<_> =
+        fleet.ids().filter(|n| fleet.node(*n).has_model && !c.excluded.contains(n)).collect();
+    if nodes.is_empty() {
+        return Err(Refusal::NoNodes("none has the weights on its disk and is not excluded".into()));
+    }
+    nodes.sort_by(|a, b| {
+        let speed = |n: &NodeId| fleet.node(*n).device.bandwidth_bytes_per_s;
+        speed(b).total_cmp(&speed(a)).then(a.cmp(b))
+    });
+    nodes.truncate(8);
+    let table = chain::Table::new(fleet, model, ask, nodes);
+    let allowed = |p: &crate::plan::Pipeline| {
+        let solo = p.stages.len() == 1;
+        match c.shape {
+            Shape::Solo => solo,
+            Shape::Pipeline => !solo,
+            Shape::Auto | Shape::Replicas => true,
+        }
+    };
+    let mut found: Vec<Candidate> = table
+        .best_by_set()
+        .into_iter()
+        .flatten()
+        .filter(|(_, p)| allowed(p) && c.pinned.iter().all(|n| p.stages.iter().any(|s| s.node == *n)))
+        .filter_map(|(_, pipeline)| {
+            let plan = Plan {
+                model: model.name.clone(),
+                replicas: vec![pipeline],
+                experts: Vec::new(),
+                context: c.context,
+                sessions: c.sessions,
+            };
+            let prediction =
+                crate::cost::predict::predict(fleet, model, &plan, &ask.load, &crate::cost::constants::RING)?;
+            Some(Candidate { plan, prediction })
+        })
+        .collect();
+    let value = |p: &Prediction| match ask.objective {
+        Objective::Tpot => p.tpot_ms,
+        Objective::Ttft => p.ttft_ms,
+        Objective::Throughput => -p.throughput_tok_s,
+    };
+    found.sort_by(|a, b| value(&a.prediction).total_cmp(&value(&b.prediction)));
+    let recommended =
+        found.first().cloned().ok_or_else(|| Refusal::Constraint("no allowed plan fits".into()))?;
+    Ok(Placement { recommended, pareto: found, left_out: Vec::new(), exact: false, gap: 0.0 })
 }
