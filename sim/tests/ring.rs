@@ -24,6 +24,7 @@ use planner::plan::{Epoch, LayerRange, Pipeline, Plan, Stage};
 use sim::engine::reference_tokens;
 use sim::mesh::{Mesh, MeshSpec, Play};
 use sim::record::{Ledger, Recorder};
+use sim::scenario::FaultKind;
 use sim::seed::Seed;
 use sim::wires::Life;
 use sim::{memory, over_turmoil};
@@ -38,6 +39,7 @@ struct Ring {
     fleet: Fleet,
     prompts: Vec<Vec<Token>>,
     tokens: u32,
+    faults: Vec<(u64, FaultKind)>,
     answers: Arc<Mutex<Vec<Vec<Token>>>>,
     open: Arc<Mutex<usize>>,
 }
@@ -118,6 +120,10 @@ impl Play for Ring {
     fn direct<C: Clock>(&self, mesh: Mesh<C>) -> impl Future<Output = ()> + 'static {
         let ring = self.clone();
         async move {
+            for (at_ns, fault) in &ring.faults {
+                mesh.clock().sleep_until(Instant(*at_ns)).await;
+                mesh.apply(fault);
+            }
             for tick in 0..2_000 {
                 mesh.clock().sleep_until(Instant(5 * SECOND + tick * SECOND / 20)).await;
                 if *ring.open.lock().unwrap() == 0 {
@@ -136,6 +142,16 @@ fn prompt(session: u64, len: usize) -> Vec<Token> {
 
 /// Runs it, checks the answers, and hands out what was recorded.
 fn play(world: &str, fleet: &Fleet, sessions: u64, tokens: u32) -> Recorder {
+    play_with(world, fleet, sessions, tokens, &[])
+}
+
+fn play_with(
+    world: &str,
+    fleet: &Fleet,
+    sessions: u64,
+    tokens: u32,
+    faults: &[(u64, FaultKind)],
+) -> Recorder {
     let prompts: Vec<Vec<Token>> = (0..sessions).map(|s| prompt(s, 40 + 10 * s as usize)).collect();
     let names = fleet.nodes.iter().map(|n| n.name.clone()).collect();
     let recorder = Recorder::new(names, false);
@@ -149,6 +165,7 @@ fn play(world: &str, fleet: &Fleet, sessions: u64, tokens: u32) -> Recorder {
     };
     let ring = Ring {
         fleet: fleet.clone(),
+        faults: faults.to_vec(),
         answers: Arc::new(Mutex::new(vec![Vec::new(); prompts.len()])),
         open: Arc::new(Mutex::new(prompts.len())),
         prompts,
@@ -214,5 +231,28 @@ fn the_same_seed_gives_the_same_events_in_each_world() {
     for world in ["memory", "turmoil"] {
         let events = || play(world, &fixture::wifi(3), 3, 30).ledger().events().to_vec();
         assert_eq!(events(), events(), "{world}");
+    }
+}
+
+#[test]
+fn answers_survive_a_stage_that_dies_and_comes_back_and_a_partition() {
+    let (a, b) = (NodeId(0), NodeId(1));
+    let faults = [
+        (5 * SECOND + SECOND / 2, FaultKind::Crash(b)),
+        (9 * SECOND, FaultKind::Restart(b)),
+        (14 * SECOND, FaultKind::Partition(vec![a], vec![b])),
+        (16 * SECOND, FaultKind::Heal),
+    ];
+    for world in ["memory", "turmoil"] {
+        let recorder = play_with(world, &fixture::wifi(3), 3, 600, &faults);
+        let ledger = recorder.ledger();
+        let resumed = |event: &Event| matches!(event, Event::Attempted { attempt, .. } if attempt.0 > 0);
+        assert!(ledger.events().iter().any(|r| resumed(&r.event)), "{world}: nothing had to be resumed");
+        for session in 0..3 {
+            assert_eq!(emitted(&ledger, session).len(), 600, "{world}");
+        }
+        for node in [0, 1, 2].map(NodeId) {
+            assert_eq!(ledger.activity(node).kv_sessions, 0, "{world}: KV left on {node:?}");
+        }
     }
 }
