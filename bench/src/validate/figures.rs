@@ -60,8 +60,8 @@ fn label(tick: f64) -> String {
 
 /// Predicted against published, both logarithmic, with the lines of a perfect and of a 25 % wrong prediction.
 pub(super) fn scatter(validation: &Validation) -> Scene {
-    let (left, top, right, bottom) = (64.0, 56.0, 520.0, 512.0);
-    let mut scene = Scene::new(680.0, 560.0);
+    let (left, top, right, bottom) = (64.0, 78.0, 520.0, 534.0);
+    let mut scene = Scene::new(680.0, 580.0);
     let middle = |p: &Prediction| (p.published_tok_s.0 + p.published_tok_s.1) / 2.0;
     let values = || validation.predictions.iter().flat_map(|p| [middle(p), p.predicted_tok_s]);
     let (x, y) = (Decades::over(values(), left, right), Decades::over(values(), bottom, top));
@@ -76,7 +76,7 @@ pub(super) fn scatter(validation: &Validation) -> Scene {
         scene.text((left - 8.0, y.at(tick)), &label(tick), 10.5, Anchor::Right, QUIET);
     }
     scene.text(((left + right) / 2.0, bottom + 30.0), "published", 11.5, Anchor::Middle, INK);
-    scene.text((left - 8.0, top - 12.0), "predicted", 11.5, Anchor::Left, INK);
+    scene.text((left - 34.0, top - 15.0), "predicted", 11.5, Anchor::Left, INK);
     let ends = x.ticks();
     if let (Some(low), Some(high)) = (ends.first(), ends.last()) {
         scene.line(&[(x.at(*low), y.at(*low)), (x.at(*high), y.at(*high))], QUIET, 1.0);

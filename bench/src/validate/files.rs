@@ -5,16 +5,18 @@ use std::path::{Path, PathBuf};
 use sim::report::manifest::Manifest;
 use sim::report::{ReportError, write_text};
 
-use super::{Prediction, Validation, figures};
+use super::{Prediction, Validation, figures, page};
 
-/// Writes `predictions.csv`, the figures and `manifest.json` into `out` and returns their paths.
+/// Writes `predictions.csv`, the page as `summary.txt`, the figures and `manifest.json` into `out` and returns their paths.
 ///
 /// # Errors
 /// [`ReportError`] names the file that could not be written.
 pub fn write(validation: &Validation, cases: &Path, out: &Path) -> Result<Vec<PathBuf>, ReportError> {
     let table = out.join("predictions.csv");
     write_text(&table, &csv(&validation.predictions))?;
-    let mut written = vec![table];
+    let summary = out.join("summary.txt");
+    write_text(&summary, &page::text(validation))?;
+    let mut written = vec![table, summary];
     written.extend(figures::scatter(validation).save(out, "scatter")?);
     written.extend(figures::errors_by_family(validation).save(out, "errors-by-family")?);
     written.push(Manifest::of_files("validation", &case_files(cases)).write(out)?);

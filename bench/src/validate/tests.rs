@@ -149,10 +149,25 @@ fn results_are_written_and_are_the_same_twice() {
     assert_eq!(json(&validation), json(&run(cases.path()).unwrap()));
     for out in [&one, &two] {
         let files = write(&validation, cases.path(), out.path()).unwrap();
-        assert_eq!(files.len(), 6);
+        assert_eq!(files.len(), 7);
     }
-    for name in ["predictions.csv", "scatter.svg", "errors-by-family.svg"] {
+    for name in ["predictions.csv", "summary.txt", "scatter.svg", "errors-by-family.svg"] {
         let read = |out: &tempfile::TempDir| std::fs::read(out.path().join(name)).unwrap();
         assert_eq!(read(&one), read(&two), "{name}");
+    }
+}
+
+#[test]
+fn the_documentation_names_every_fitted_constant_with_its_row() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("../docs/validation.md")).unwrap();
+    let validation = run(&root.join("cases")).unwrap();
+    for constant in &validation.constants {
+        let field = constant.name.rsplit(": ").next().unwrap();
+        let of_fleet = field.starts_with("fleet of case");
+        let documented = page.lines().any(|line| {
+            line.starts_with('|') && line.contains(&constant.row) && (of_fleet || line.contains(field))
+        });
+        assert!(documented, "{} ({})", constant.name, constant.row);
     }
 }
