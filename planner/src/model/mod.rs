@@ -1,12 +1,13 @@
 //! Shapes of models: what the planner must know of one, and no more.
 //!
-//! * `gguf`: the shape out of a GGUF header, without reading a tensor.
+//! * [`gguf`]: the shape out of a GGUF header, without reading a tensor.
 //! * [`catalog`]: shapes of known models at the usual quantisations, from data files.
 //! * [`shape`]: from tensors to a model, the same way for both.
 //! * [`ggml`]: element types and their sizes.
 
 pub mod catalog;
 pub mod ggml;
+pub mod gguf;
 pub mod shape;
 
 use serde::{Deserialize, Serialize};
@@ -147,9 +148,9 @@ impl Model {
         let ends = if self.tied {
             self.embedding_params().max(self.head_params)
         } else {
-            self.embedding_params() + self.head_params
+            self.embedding_params().saturating_add(self.head_params)
         };
-        layers + ends
+        layers.saturating_add(ends)
     }
 
     /// Parameters that one token multiplies with: its experts, all else of each layer, the head. Published figures of

