@@ -2,7 +2,11 @@
 
 use std::path::Path;
 
+use planner::cost::constants::RING;
+use planner::cost::predict::{Load, predict};
 use planner::plan::Breakdown;
+use sim::baseline::play;
+use sim::scenario::EngineKind;
 
 use super::prediction::{Note, Prediction};
 use super::{ValidateError, accuracy, assemble, json, run, text, write};
@@ -169,5 +173,24 @@ fn the_documentation_names_every_fitted_constant_with_its_row() {
             line.starts_with('|') && line.contains(&constant.row) && (of_fleet || line.contains(field))
         });
         assert!(documented, "{} ({})", constant.name, constant.row);
+    }
+}
+
+/// The ring that the simulator plays and the one that the planner predicts are written twice; on an idle mesh without
+/// errors they must be the same.
+#[test]
+fn the_ring_as_played_is_the_ring_that_the_planner_predicts() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    for id in ["r068", "r076", "r082", "r098", "r113", "r242"] {
+        let mut scenario = sim::scenario::load(&cases.join(format!("{id}.toml")), &[], None).unwrap();
+        scenario.compute_error = (0.0, 0.0);
+        for network in &mut scenario.fleet.networks {
+            network.delay.jitter_us = 0.0;
+        }
+        let outcome = play(&scenario, EngineKind::Ring, 1).unwrap();
+        let load = Load { head: None, ..scenario.plan.ask.load };
+        let predicted = predict(&scenario.fleet, &scenario.model, &outcome.plan, &load, &RING).unwrap();
+        let played_ms = outcome.breakdown.total_ms();
+        assert!((played_ms / predicted.tpot_ms - 1.0).abs() < 0.005, "{id}: {played_ms} {predicted:?}");
     }
 }
