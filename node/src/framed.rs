@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::engine::Sampling;
     use crate::ids::{Attempt, PeerId, SessionId, Token};
-    use crate::wire::{Control, Payload, Route, Step, StepInput};
+    use crate::wire::{Control, Nack, Payload, Route, Step, StepInput};
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
@@ -147,7 +147,19 @@ mod tests {
                 position,
                 token: Token(t),
             }),
-            any::<u64>().prop_map(|nonce| Frame::Control(Control::Ping { nonce, epoch: Epoch(nonce / 2) })),
+            any::<(u64, u32, u32, bool)>().prop_map(|(s, a, known, silent)| match silent {
+                true => Frame::Abandon { session: SessionId(s), attempt: Attempt(a), silent },
+                false => Frame::Nack {
+                    session: SessionId(s),
+                    attempt: Attempt(a),
+                    why: Nack::Superseded(Attempt(known)),
+                },
+            }),
+            any::<u64>().prop_map(|nonce| Frame::Control(Control::Ping { nonce })),
+            (any::<u64>(), vec(any::<(u32, u64)>(), 0..9)).prop_map(|(epoch, replicas)| {
+                let by = PeerId::from_index(2);
+                Frame::Control(Control::Serving { epoch: Epoch(epoch), by, replicas })
+            }),
         ]
     }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A node's lasting name: its public key in a real mesh, its index in a simulated one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 pub struct PeerId(pub [u8; 32]);
 
 impl PeerId {

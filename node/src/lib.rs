@@ -2,6 +2,8 @@
 //! over real links. Everything a node touches comes through its [`Doors`](world::Doors); it reads no other clock,
 //! socket, device or entropy.
 //!
+//! The seams, which a world implements or reads:
+//!
 //! * [`ids`]: names of peers, sessions, tokens.
 //! * [`world`]: the traits a world implements, and the doors a node is handed.
 //! * [`clock`]: the only source of now and of waiting.
@@ -9,31 +11,40 @@
 //! * [`engine`]: a range of layers on one device, and its KV cache.
 //! * [`probe`]: what a node tells about itself.
 //! * [`wire`]: the frames; [`framed`] puts them on byte streams.
-//! * [`start()`]: a running node; [`head`] owns a session, `stage` computes, [`router`] chooses the way, `control` finds
-//!   out who is there and replans, [`plans`] is what they publish.
-//! * [`limits`]: every bound.
+//! * [`limits`]: every bound in one place.
+//!
+//! The node: [`start`] gives a [`NodeHandle`], that takes a [`Request`] and gives [`Replies`].
+//!
+//! * [`head`]: owns a session from start to end.
+//! * `stage`: what waits becomes a batch, a batch one engine step.
+//! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
+//! * `control`: who is alive, which plan holds, what of it serves.
+//! * `outbox`, `intake`: what leaves, what comes in.
 
-mod batch;
 pub mod clock;
 mod control;
 pub mod engine;
 pub mod framed;
 pub mod head;
-mod hub;
+mod heads;
 pub mod ids;
+mod intake;
+mod interior;
+mod ledger;
 pub mod limits;
+mod node;
 mod outbox;
 pub mod plans;
 pub mod probe;
 pub mod router;
 mod stage;
-mod start;
 mod tasks;
 pub mod transport;
+pub mod view;
 pub mod wire;
 pub mod world;
 
 pub use crate::head::{Replies, Reply, Request};
 pub use crate::limits::Limits;
-pub use crate::router::FleetView;
-pub use crate::start::{NodeConfig, NodeHandle, start};
+pub use crate::node::{NodeConfig, NodeHandle, start};
+pub use crate::view::FleetView;

@@ -1,14 +1,15 @@
-//! The plan a node follows, where everything in the node can see it, and wait for the next one.
+//! The plan a node follows, and which of its replicas serve: published by the control plane, read by heads.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use planner::plan::{Epoch, NodeId, Pipeline, Plan};
+use planner::plan::{Epoch, Pipeline, Plan};
 use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 
 use crate::ids::PeerId;
 
-/// A plan as published.
+/// A plan with its number, and who made it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
     /// Its number.
@@ -17,36 +18,32 @@ pub struct Published {
     pub by: PeerId,
     /// What it says.
     pub plan: Arc<Plan>,
+    /// Replicas all of whose stages are alive and loaded, by index, with the sum of their stages' incarnations: when a
+    /// stage restarts between two looks the sum has changed, and so has what its KV holds.
+    pub serving: BTreeMap<usize, u64>,
+}
+
+impl Published {
+    /// Whether a plan of that number and maker replaces this one: higher epochs do, of equal ones the lower maker's.
+    pub fn yields_to(&self, epoch: Epoch, by: PeerId) -> bool {
+        (epoch, std::cmp::Reverse(by)) > (self.epoch, std::cmp::Reverse(self.by))
+    }
+
+    /// The replica with exactly those stages, if it serves, and its life.
+    pub fn serving_replica(&self, pipeline: &Pipeline) -> Option<u64> {
+        self.serving
+            .iter()
+            .find(|(i, _)| self.plan.replicas.get(**i) == Some(pipeline))
+            .map(|(_, life)| *life)
+    }
 }
 
 #[derive(Debug, Default)]
 struct State {
-    published: Option<Published>,
-    lost: BTreeSet<NodeId>,
-    /// Counts changes of the above.
-    version: u64,
+    current: Option<Arc<Published>>,
 }
 
-/// What the router knows: the plan, and who is lost.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// The plan, once there is one.
-    pub published: Option<Published>,
-    /// Nodes not to be counted on.
-    pub lost: BTreeSet<NodeId>,
-    /// Which state of the board this is.
-    pub version: u64,
-}
-
-impl View {
-    /// Whether `pipeline` is still part of the plan and nobody in it is lost.
-    pub fn holds(&self, pipeline: &Pipeline) -> bool {
-        self.published.as_ref().is_some_and(|p| p.plan.replicas.contains(pipeline))
-            && !pipeline.stages.iter().any(|s| self.lost.contains(&s.node))
-    }
-}
-
-/// A node's board. A handle: clones share it.
+/// The plan of this node, shared by its tasks.
 #[derive(Debug, Clone, Default)]
 pub struct Plans {
     state: Arc<Mutex<State>>,
@@ -54,56 +51,101 @@ pub struct Plans {
 }
 
 impl Plans {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The board as it is.
-    pub fn view(&self) -> View {
-        let state = self.state();
-        View { published: state.published.clone(), lost: state.lost.clone(), version: state.version }
+    /// The plan now followed.
+    pub fn current(&self) -> Option<Arc<Published>> {
+        self.lock().current.clone()
     }
 
-    /// The epoch followed; zero before the first plan.
+    /// The number of the plan now followed; zero without one.
     pub fn epoch(&self) -> Epoch {
-        self.state().published.as_ref().map_or(Epoch(0), |p| p.epoch)
+        self.lock().current.as_ref().map_or(Epoch(0), |p| p.epoch)
     }
 
-    /// Puts a plan up if it comes after the one that hangs there: a higher epoch, or the same from a lower peer.
-    pub fn publish(&self, new: Published) -> bool {
-        let mut state = self.state();
-        let follows = state
-            .published
-            .as_ref()
-            .is_none_or(|old| new.epoch > old.epoch || (new.epoch == old.epoch && new.by < old.by));
-        if follows {
-            state.published = Some(new);
-            state.version += 1;
-            self.changed.notify_waiters();
-        }
-        follows
+    /// Completes at the next change after this call.
+    pub fn changed(&self) -> OwnedNotified {
+        Arc::clone(&self.changed).notified_owned()
     }
 
-    /// Notes that a node is lost, or back.
-    pub fn set_lost(&self, node: NodeId, lost: bool) {
-        let mut state = self.state();
-        let differs = if lost { state.lost.insert(node) } else { state.lost.remove(&node) };
-        if differs {
-            state.version += 1;
-            self.changed.notify_waiters();
+    /// Follows `plan` from now on, unless a newer one is followed already. Replicas that are in both plans go on
+    /// serving. Returns whether it was new.
+    pub fn adopt(&self, epoch: Epoch, by: PeerId, plan: Arc<Plan>) -> bool {
+        let mut state = self.lock();
+        if state.current.as_ref().is_some_and(|old| !old.yields_to(epoch, by)) {
+            return false;
         }
+        let serving = state.current.as_ref().map_or_else(BTreeMap::new, |old| {
+            let keeps = |(i, p)| old.serving_replica(p).map(|life| (i, life));
+            plan.replicas.iter().enumerate().filter_map(keeps).collect()
+        });
+        state.current = Some(Arc::new(Published { epoch, by, plan, serving }));
+        drop(state);
+        self.changed.notify_waiters();
+        true
     }
 
-    /// Returns when the board is no longer at `version`.
-    pub async fn changed_since(&self, version: u64) {
-        loop {
-            let waiting = self.changed.notified();
-            tokio::pin!(waiting);
-            waiting.as_mut().enable();
-            if self.state().version != version {
-                return;
-            }
-            waiting.await;
+    /// The replicas that serve, as the planning node sees them. Ignored for any plan but the one followed.
+    pub fn serve(&self, epoch: Epoch, by: PeerId, serving: BTreeMap<usize, u64>) {
+        let mut state = self.lock();
+        let Some(old) = state.current.as_ref().filter(|p| (p.epoch, p.by) == (epoch, by)) else { return };
+        if old.serving == serving {
+            return;
         }
+        state.current = Some(Arc::new(Published { serving, ..Published::clone(old) }));
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use planner::plan::{LayerRange, NodeId, Stage};
+
+    use super::*;
+
+    fn pipeline(node: u32) -> Pipeline {
+        Pipeline { stages: vec![Stage { node: NodeId(node), layers: LayerRange::new(0, 4) }] }
+    }
+
+    fn plan(nodes: &[u32]) -> Arc<Plan> {
+        let replicas = nodes.iter().map(|n| pipeline(*n)).collect();
+        Arc::new(Plan { model: "m".into(), replicas, experts: Vec::new(), context: 64, sessions: 1 })
+    }
+
+    #[test]
+    fn higher_epochs_win_and_of_equal_ones_the_lower_maker() {
+        let plans = Plans::default();
+        let peer = PeerId::from_index;
+        assert!(plans.adopt(Epoch(2), peer(3), plan(&[0])));
+        assert!(!plans.adopt(Epoch(1), peer(0), plan(&[1])), "an older epoch came back");
+        assert!(!plans.adopt(Epoch(2), peer(4), plan(&[1])), "a higher maker won");
+        assert!(plans.adopt(Epoch(2), peer(1), plan(&[1])));
+        assert!(!plans.adopt(Epoch(2), peer(1), plan(&[2])), "the same plan was new twice");
+        assert!(plans.adopt(Epoch(3), peer(9), plan(&[2])));
+        assert_eq!(plans.epoch(), Epoch(3));
+    }
+
+    #[test]
+    fn a_replica_of_both_plans_goes_on_serving() {
+        let plans = Plans::default();
+        let by = PeerId::from_index(0);
+        plans.adopt(Epoch(1), by, plan(&[0, 1]));
+        plans.serve(Epoch(1), by, BTreeMap::from([(0, 10), (1, 11)]));
+        plans.adopt(Epoch(2), by, plan(&[2, 1]));
+        let now = plans.current().expect("a plan was adopted");
+        assert_eq!(now.serving, BTreeMap::from([(1, 11)]));
+    }
+
+    #[test]
+    fn news_about_another_plan_is_ignored() {
+        let plans = Plans::default();
+        let by = PeerId::from_index(0);
+        plans.adopt(Epoch(2), by, plan(&[0]));
+        plans.serve(Epoch(1), by, BTreeMap::from([(0, 1)]));
+        plans.serve(Epoch(2), PeerId::from_index(5), BTreeMap::from([(0, 1)]));
+        assert!(plans.current().expect("a plan was adopted").serving.is_empty());
     }
 }

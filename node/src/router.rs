@@ -1,105 +1,144 @@
-//! Which way a request goes: a pure function of what is published and of what is asked.
+//! Where a request goes: a pure function of the fleet, the published plan and the request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use planner::fleet::Fleet;
-use planner::plan::{Epoch, NodeId, Pipeline};
+use planner::plan::{Pipeline, Plan};
 
 use crate::ids::PeerId;
-use crate::plans::View;
+use crate::plans::Published;
+pub use crate::view::FleetView;
+use crate::wire::Route;
 
-/// The fleet everybody knows, and the peers behind its nodes.
+/// What a head asks.
 #[derive(Debug, Clone, PartialEq)]
-pub struct FleetView {
-    /// Machines and links.
-    pub fleet: Fleet,
-    peers: Vec<PeerId>,
-    nodes: BTreeMap<PeerId, NodeId>,
+pub struct Ask {
+    /// The node it runs on.
+    pub head: PeerId,
+    /// Prompt and all of the output together, tokens.
+    pub tokens: u64,
+    /// Peers it has reason to doubt: routes without them are preferred.
+    pub doubted: BTreeSet<PeerId>,
 }
 
-impl FleetView {
-    /// A fleet whose nodes are those peers, in the order of their ids.
-    pub fn new(fleet: Fleet, peers: Vec<PeerId>) -> Self {
-        let nodes = peers.iter().enumerate().map(|(i, peer)| (*peer, NodeId(i as u32))).collect();
-        Self { fleet, peers, nodes }
-    }
-
-    /// The peer behind a node of the fleet.
-    pub fn peer(&self, node: NodeId) -> Option<PeerId> {
-        self.peers.get(node.index()).copied()
-    }
-
-    /// The node a peer is; `None` for a stranger.
-    pub fn node(&self, peer: PeerId) -> Option<NodeId> {
-        self.nodes.get(&peer).copied()
-    }
-}
-
-/// Sessions this node has under way, by the first stage they use.
-pub type Outstanding = BTreeMap<NodeId, u32>;
-
-/// What a request needs of a route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Need {
-    /// Prompt and output together, tokens.
-    pub context: u32,
-    /// The node it entered at.
-    pub entry: Option<NodeId>,
-    /// A first stage that has just refused it.
-    pub avoid: Option<NodeId>,
+/// What this node knows of the load: its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Load {
+    /// Sessions of this node's heads, by their route's first stage.
+    pub outstanding: BTreeMap<PeerId, u32>,
+    /// Requests routed so far: turns ties into round-robin.
+    pub routed: u64,
+    /// The local replica is preferred up to this many times the load of others.
+    pub local_preference: u32,
 }
 
 /// A way through the mesh.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
-    /// The plan it belongs to.
-    pub epoch: Epoch,
-    /// The stages.
+    /// For the first frame.
+    pub route: Route,
+    /// The replica it follows.
     pub pipeline: Pipeline,
+    /// Sum of its stages' incarnations.
+    pub life: u64,
 }
 
 /// Why there is no way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoute {
-    /// Nothing is published yet; a plan may come.
-    #[error("no plan yet")]
+pub enum Refusal {
+    /// Nothing is planned yet.
+    #[error("no plan is published yet; wait for the fleet to be planned")]
     NoPlan,
-    /// A plan is there, and every replica of it has lost a stage; the next plan may mend it.
-    #[error("every replica has lost a stage")]
-    Broken,
-    /// It will not fit, whatever comes.
-    #[error("{need} tokens of prompt and output, the plan has room for {room} per session")]
-    TooLong {
-        /// Tokens asked for.
-        need: u32,
-        /// Tokens a session may have.
-        room: u32,
+    /// Waiting will not help.
+    #[error(
+        "needs {need} tokens of context, the plan gives each session {have}; shorten the prompt or the output"
+    )]
+    Context {
+        /// Prompt and output.
+        need: u64,
+        /// What the plan has KV room for.
+        have: u32,
+    },
+    /// Stages are lost or still loading.
+    #[error(
+        "none of the plan's {replicas} replicas serves: {why}; wait for their nodes to load or to be replaced"
+    )]
+    NoneServes {
+        /// How many there are.
+        replicas: usize,
+        /// Which nodes they are on.
+        why: String,
     },
 }
 
-impl NoRoute {
-    /// Whether waiting can help.
+impl Refusal {
+    /// Whether another plan, or more of this one, may change it.
     pub fn may_pass(&self) -> bool {
-        !matches!(self, NoRoute::TooLong { .. })
+        !matches!(self, Refusal::Context { .. })
     }
 }
 
-/// The replica with the fewest sessions of this node under way, of those the one that begins here.
+/// The route for `ask` under `published`.
+///
+/// Among the replicas that serve, those without doubted peers come first. The one whose first stage is the head's own
+/// node is taken while its load is within `local_preference` times (the least other load plus one); otherwise the least
+/// loaded, in turn where equal.
 ///
 /// # Errors
-/// [`NoRoute`], with the reason.
-pub fn route(view: &View, outstanding: &Outstanding, need: &Need) -> Result<Choice, NoRoute> {
-    let published = view.published.as_ref().ok_or(NoRoute::NoPlan)?;
-    if need.context > published.plan.context {
-        return Err(NoRoute::TooLong { need: need.context, room: published.plan.context });
+/// A [`Refusal`] that names what is missing.
+pub fn route(
+    view: &FleetView,
+    published: Option<&Published>,
+    load: &Load,
+    ask: &Ask,
+) -> Result<Choice, Refusal> {
+    let published = published.ok_or(Refusal::NoPlan)?;
+    let plan = &published.plan;
+    if ask.tokens > u64::from(plan.context) {
+        return Err(Refusal::Context { need: ask.tokens, have: plan.context });
     }
-    let key = |pipeline: &Pipeline| {
-        let first = pipeline.stages.first().map(|s| s.node);
-        let load = first.and_then(|n| outstanding.get(&n)).copied().unwrap_or(0);
-        (first == need.avoid && need.avoid.is_some(), load, first != need.entry)
-    };
-    let whole = |p: &&Pipeline| !p.stages.is_empty() && !p.stages.iter().any(|s| view.lost.contains(&s.node));
-    let pipeline =
-        published.plan.replicas.iter().filter(whole).min_by_key(|p| key(p)).ok_or(NoRoute::Broken)?;
-    Ok(Choice { epoch: published.epoch, pipeline: pipeline.clone() })
+    let mut ways: Vec<Choice> =
+        published.serving.iter().filter_map(|(i, life)| way(view, published, ask, *i, *life)).collect();
+    let doubtful = |c: &Choice| c.route.stages.iter().any(|(p, _)| ask.doubted.contains(p));
+    if ways.iter().any(|c| !doubtful(c)) {
+        ways.retain(|c| !doubtful(c));
+    }
+    pick(ways, load, ask.head).ok_or_else(|| none_serves(view, plan))
+}
+
+fn way(view: &FleetView, published: &Published, ask: &Ask, replica: usize, life: u64) -> Option<Choice> {
+    let pipeline = published.plan.replicas.get(replica)?;
+    let stages: Option<Vec<_>> =
+        pipeline.stages.iter().map(|s| view.peer(s.node).map(|peer| (peer, s.layers))).collect();
+    let stages = stages.filter(|s| !s.is_empty())?;
+    let route = Route { epoch: published.epoch, model: published.plan.model.clone(), head: ask.head, stages };
+    Some(Choice { route, pipeline: pipeline.clone(), life })
+}
+
+fn pick(mut ways: Vec<Choice>, load: &Load, head: PeerId) -> Option<Choice> {
+    let of = |c: &Choice| load.outstanding.get(&c.route.stages[0].0).copied().unwrap_or(0);
+    let is_local = |c: &Choice| c.route.stages[0].0 == head;
+    let least_other = ways.iter().filter(|c| !is_local(c)).map(of).min();
+    if let Some(local) = ways.iter().position(is_local) {
+        let bound = least_other.map(|l| load.local_preference.saturating_mul(l.saturating_add(1)));
+        if bound.is_none_or(|bound| of(&ways[local]) < bound) {
+            return Some(ways.swap_remove(local));
+        }
+    }
+    let least = ways.iter().map(of).min()?;
+    ways.retain(|c| of(c) == least);
+    let turn = (load.routed % ways.len() as u64) as usize;
+    Some(ways.swap_remove(turn))
+}
+
+fn none_serves(view: &FleetView, plan: &Plan) -> Refusal {
+    const NAMED: usize = 8;
+    let mut names: Vec<&str> =
+        plan.stages().filter_map(|s| view.fleet.nodes.get(s.node.index())).map(|n| n.name.as_str()).collect();
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    let mut why = format!("lost or loading on {}", names.join(", "));
+    if more > 0 {
+        why.push_str(&format!(" and {more} more"));
+    }
+    Refusal::NoneServes { replicas: plan.replicas.len(), why }
 }

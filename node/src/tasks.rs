@@ -1,24 +1,32 @@
-//! The tasks of one node. Dropping the owner ends them all.
+//! The tasks of a node. They end with its handle.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-/// Where the node's parts start tasks.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+/// `None` once the node has ended: nothing is started after that.
+#[derive(Debug, Clone)]
+pub(crate) struct Tasks {
+    set: Arc<Mutex<Option<JoinSet<()>>>>,
+}
 
 impl Tasks {
-    /// Runs `work` until it ends or the node does.
-    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
-        let mut set = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn new() -> Self {
+        Self { set: Arc::new(Mutex::new(Some(JoinSet::new()))) }
+    }
+
+    /// Starts `task` on the current runtime; `None` once the node has ended.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Option<AbortHandle> {
+        let mut set = self.set.lock().unwrap_or_else(PoisonError::into_inner);
+        let set = set.as_mut()?;
         while set.try_join_next().is_some() {}
-        set.spawn(work);
+        Some(set.spawn(task))
     }
 
     /// Ends all of them.
     pub(crate) fn end(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        let set = self.set.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(set);
     }
 }

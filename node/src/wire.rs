@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use planner::cost::constants::{FRAME_HEADER_BYTES, TOKEN_FRAME_BYTES};
-use planner::plan::{Epoch, LayerRange, NodeId, Plan};
+use planner::plan::{Epoch, LayerRange, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Sampling;
@@ -89,6 +89,10 @@ pub enum Nack {
     Gap,
     /// The next stage cannot be reached.
     NextUnreachable,
+    /// The stream from the previous stage broke; what was on it may be lost.
+    PreviousLost,
+    /// The session has been here with this attempt, of another head: only a higher one counts.
+    Superseded(Attempt),
 }
 
 /// What goes over a stream.
@@ -116,13 +120,23 @@ pub enum Frame {
         /// Why.
         why: Nack,
     },
-    /// From the head to each stage of a route: the session's tries up to this one have ended, free their KV. Sent to each
-    /// rather than passed along, so that a dead stage does not keep those behind it from hearing.
+    /// Forward through the ring: the session has ended, free its KV.
     Close {
         /// Whose.
         session: SessionId,
         /// Up to and with this try.
         attempt: Attempt,
+        /// Which stage of the route this is for.
+        stage: u16,
+    },
+    /// From the head to each stage of an attempt that it has given up: free its KV.
+    Abandon {
+        /// Whose.
+        session: SessionId,
+        /// Up to and with this try.
+        attempt: Attempt,
+        /// Nothing came and nobody said why: the stream on which this stage passes the session on may hang.
+        silent: bool,
     },
     /// Liveness and plans.
     Control(Control),
@@ -135,19 +149,17 @@ pub enum Control {
     Ping {
         /// Echoed.
         nonce: u64,
-        /// The plan the asking node follows.
-        epoch: Epoch,
     },
     /// I am.
     Pong {
         /// From the ping.
         nonce: u64,
-        /// The plan this node follows.
+        /// The plan this node follows; zero for none.
         epoch: Epoch,
+        /// Who made that plan.
+        by: PeerId,
         /// Whether its layers of that plan are loaded.
         ready: bool,
-        /// Whom the planning node has lost; empty from others.
-        lost: Vec<NodeId>,
         /// Changes with every start of the node: a restart is not a continuation.
         incarnation: u64,
     },
@@ -171,6 +183,22 @@ pub enum Control {
         epoch: Epoch,
         /// Whether it can serve.
         ok: bool,
+        /// Which start of the node this is.
+        incarnation: u64,
+    },
+    /// Send me your plan, unless it is this one.
+    Want {
+        /// The plan this node follows; zero for none.
+        epoch: Epoch,
+    },
+    /// From the planning node to all: these replicas of that plan serve.
+    Serving {
+        /// Of which plan.
+        epoch: Epoch,
+        /// Whose plan.
+        by: PeerId,
+        /// Index of each replica whose stages are all alive and loaded, and the sum of their incarnations.
+        replicas: Vec<(u32, u64)>,
     },
 }
 
@@ -179,9 +207,14 @@ impl Frame {
     pub fn wire_len(&self) -> u64 {
         match self {
             Frame::Steps(steps) => FRAME_HEADER_BYTES + steps.iter().map(Step::wire_len).sum::<u64>(),
-            Frame::Token { .. } | Frame::Nack { .. } | Frame::Close { .. } => TOKEN_FRAME_BYTES,
+            Frame::Token { .. } | Frame::Nack { .. } | Frame::Close { .. } | Frame::Abandon { .. } => {
+                TOKEN_FRAME_BYTES
+            }
             Frame::Control(Control::Publish { plan, .. }) => {
                 FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64
+            }
+            Frame::Control(Control::Serving { replicas, .. }) => {
+                TOKEN_FRAME_BYTES + 12 * replicas.len() as u64
             }
             Frame::Control(_) => TOKEN_FRAME_BYTES,
         }
@@ -197,11 +230,16 @@ impl Frame {
             Frame::Token { session, position, .. } => Some((*session, *position)),
             _ => None,
         };
-        steps.iter().map(|s| (s.session, s.start + s.count)).chain(token)
+        steps.iter().map(|s| (s.session, s.end())).chain(token)
     }
 }
 
 impl Step {
+    /// The position after its tokens.
+    pub fn end(&self) -> u32 {
+        self.start.saturating_add(self.count)
+    }
+
     fn wire_len(&self) -> u64 {
         match &self.input {
             StepInput::Tokens(tokens) => 4 * tokens.len() as u64,

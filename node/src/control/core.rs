@@ -1,352 +1,467 @@
-//! The decisions of the control plane: inputs with their time in, actions out.
+//! The control plane's core: what is heard and when goes in, what must be done comes out. No input or output.
 //!
-//! The planning node is the lowest of the fleet that a node believes alive. Everybody pings it, and the nodes below it
-//! that are lost, in case they come back; it pings everybody. When somebody the plan counts on is lost, it replans
-//! without them and publishes the next epoch; whoever answers with an older epoch is sent the newest. There is no vote:
-//! two planning nodes at once (a partition) cost time, never a wrong token, because a session's head alone emits.
+//! The planning node is the lowest one that is alive. It asks everybody whether they are, replaces plans that lost nodes
+//! stand in, says which replicas serve, and publishes both to all. Everybody else watches it alone. Two nodes may take
+//! themselves for it while the network is parted: both plan, and when it heals the higher epoch holds, of equal ones
+//! the lower maker's. Heads alone emit tokens, so two plans at once cost time, never a token.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use planner::model::Model;
-use planner::place::{Ask, place};
-use planner::plan::{Epoch, NodeId, Plan};
+use planner::place::Ask;
+use planner::plan::{Epoch, LayerRange, NodeId, Plan};
 
+use super::liveness::{Liveness, News};
+use super::planning::{Planning, Search, is_sound};
 use crate::clock::Instant;
-use crate::plans::Published;
-use crate::router::FleetView;
+use crate::ids::PeerId;
+use crate::limits::Limits;
+use crate::view::FleetView;
 use crate::wire::Control;
 
-/// What the core wants done.
+/// What the driver must do.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Action {
-    /// Tell a node.
-    Send(NodeId, Control),
-    /// Follow this plan.
-    Follow(Published),
-    /// Count on that node no longer.
-    Lost(NodeId),
+    /// Send it.
+    Send(PeerId, Control),
+    /// Follow that plan, and load these layers of it.
+    Follow { epoch: Epoch, by: PeerId, plan: Arc<Plan>, layers: Option<LayerRange> },
+    /// These replicas of the plan serve.
+    Serve { epoch: Epoch, by: PeerId, serving: BTreeMap<usize, u64> },
+    /// No longer count on it.
+    Lost(PeerId),
     /// Count on it again.
-    Back(NodeId),
-}
-
-/// What one node knows of another.
-#[derive(Debug, Clone, Copy)]
-struct Peer {
-    /// The last sign of life, or when this node began to listen for one.
-    heard: Instant,
-    incarnation: Option<u64>,
-    lost: bool,
+    Back(PeerId),
+    /// The control stream to it may hang.
+    Doubt(PeerId),
 }
 
 /// What a core is made of.
-#[derive(Debug, Clone)]
-pub(crate) struct Setting {
+pub(crate) struct Setup {
     pub(crate) me: NodeId,
     pub(crate) view: Arc<FleetView>,
     pub(crate) model: Arc<Model>,
     pub(crate) ask: Ask,
+    pub(crate) limits: Limits,
     pub(crate) incarnation: u64,
-    pub(crate) ping: Duration,
-    pub(crate) misses: u32,
+    pub(crate) search: Search,
 }
 
-/// The control plane's mind.
-#[derive(Debug)]
-pub(crate) struct Core {
-    setting: Setting,
-    began: Instant,
-    peers: BTreeMap<NodeId, Peer>,
-    /// Nodes that could not load what a plan gave them, until they restart.
-    unfit: BTreeSet<NodeId>,
-    published: Option<Published>,
-    /// The highest epoch heard of.
+#[derive(Debug, Clone)]
+struct Followed {
     epoch: Epoch,
-    ready: bool,
-    nonce: u64,
-    /// Something changed that the plan does not account for yet.
-    stale_plan: bool,
+    by: PeerId,
+    plan: Arc<Plan>,
+}
+
+/// One node's part in the control plane.
+pub(crate) struct Core {
+    me: NodeId,
+    view: Arc<FleetView>,
+    model: Arc<Model>,
+    limits: Limits,
+    incarnation: u64,
+    liveness: Liveness,
+    planning: Planning,
+    followed: Option<Followed>,
+    /// This node holds its layers of the plan it follows.
+    loaded: bool,
+    serving: BTreeMap<usize, u64>,
+    /// What was last told to all, and when.
+    told: Option<(Epoch, PeerId, BTreeMap<usize, u64>)>,
+    told_at: Option<Instant>,
+    watching: Option<NodeId>,
+    /// Whether the watch fits the plan that is followed.
+    aimed: bool,
+    /// When to look for a better plan, after nodes came back.
+    improve_at: Option<Instant>,
+    /// When to ask the planning node what serves, while something does not.
+    want_at: Instant,
+    /// The highest epoch anybody follows: new plans are numbered above it.
+    highest: Epoch,
+    /// Somebody follows a higher epoch: planning waits for that plan to arrive, but no longer than this.
+    behind_until: Option<Instant>,
+    /// Suspicions passed on lately.
+    passed_on: BTreeMap<NodeId, Instant>,
+    actions: Vec<Action>,
 }
 
 impl Core {
-    pub(crate) fn new(setting: Setting, now: Instant) -> Self {
-        let others = setting.view.fleet.ids().filter(|id| *id != setting.me);
-        let peers = others.map(|id| (id, Peer { heard: now, incarnation: None, lost: false })).collect();
+    pub(crate) fn new(setup: Setup) -> Self {
+        let Setup { me, view, model, ask, limits, incarnation, search } = setup;
+        let liveness = Liveness::new(limits, view.len());
+        let planning = Planning::new(Arc::clone(&view), Arc::clone(&model), ask, limits.replan_gain, search);
         Self {
-            setting,
-            began: now,
-            peers,
-            unfit: BTreeSet::new(),
-            published: None,
-            epoch: Epoch(0),
-            ready: true,
-            nonce: 0,
-            stale_plan: false,
+            me,
+            view,
+            model,
+            limits,
+            incarnation,
+            liveness,
+            planning,
+            followed: None,
+            loaded: false,
+            serving: BTreeMap::new(),
+            told: None,
+            told_at: None,
+            watching: None,
+            aimed: false,
+            improve_at: None,
+            want_at: Instant(0),
+            highest: Epoch(0),
+            behind_until: None,
+            passed_on: BTreeMap::new(),
+            actions: Vec::new(),
         }
     }
 
-    fn is_lost(&self, node: NodeId) -> bool {
-        self.peers.get(&node).is_some_and(|p| p.lost)
+    pub(crate) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
     }
 
-    /// The planning node, as this node sees it.
-    pub(crate) fn planning_node(&self) -> NodeId {
-        self.setting.view.fleet.ids().find(|id| !self.is_lost(*id)).unwrap_or(self.setting.me)
+    /// When [`tick`](Self::tick) has something to do again.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        let want = (!self.is_planner() && self.wants()).then_some(self.want_at);
+        let tell = self.untold().then(|| self.tell_due());
+        let improve = self.improve_at.filter(|_| self.may_plan());
+        [self.liveness.next_due(), improve, want, tell, self.behind_until].into_iter().flatten().min()
     }
 
-    fn plans_here(&self) -> bool {
-        self.planning_node() == self.setting.me
-    }
-
-    fn patience(&self) -> Duration {
-        self.setting.ping * self.setting.misses
-    }
-
-    /// A plan that was given at the start.
-    pub(crate) fn begin_with(&mut self, plan: Option<(Epoch, Plan)>) -> Vec<Action> {
-        let Some((epoch, plan)) = plan else {
-            self.stale_plan = true;
-            return Vec::new();
-        };
-        let by = self.setting.view.peer(NodeId(0));
-        by.map_or_else(Vec::new, |by| self.follow(Published { epoch, by, plan: Arc::new(plan) }))
-    }
-
-    /// Time passes: to be called once a ping period.
-    pub(crate) fn tick(&mut self, now: Instant) -> Vec<Action> {
-        let mut actions = self.lose_the_silent(now);
-        self.nonce += 1;
-        let leads = self.plans_here();
-        let leader = self.planning_node();
-        // Somebody lost is asked now and then, in case they come back.
-        let asked = |id: NodeId, lost: bool| match (leads, lost) {
-            (true, false) => true,
-            (false, false) => id == leader,
-            (_, true) => self.nonce % u64::from(self.setting.misses.max(1)) == 0 && (leads || id < leader),
-        };
-        let ping = Control::Ping { nonce: self.nonce, epoch: self.followed() };
-        let to = self.peers.iter().filter(|(id, p)| asked(**id, p.lost)).map(|(id, _)| *id);
-        actions.extend(to.map(|id| Action::Send(id, ping.clone())));
-        actions.extend(self.replan_if_needed(now));
-        actions
-    }
-
-    fn followed(&self) -> Epoch {
-        self.published.as_ref().map_or(Epoch(0), |p| p.epoch)
-    }
-
-    fn lose_the_silent(&mut self, now: Instant) -> Vec<Action> {
-        let leads = self.plans_here();
-        let leader = self.planning_node();
-        let patience = self.patience();
-        let silent = |(id, peer): (&NodeId, &Peer)| {
-            let watched = leads || *id == leader;
-            (watched && !peer.lost && now.since(peer.heard) > patience).then_some(*id)
-        };
-        let silent: Vec<_> = self.peers.iter().filter_map(silent).collect();
-        let mut actions = Vec::new();
-        for id in silent {
-            actions.extend(self.lose(id));
+    /// The plan this node starts with, if any.
+    pub(crate) fn begin(&mut self, now: Instant, initial: Option<(Epoch, Plan)>) {
+        if let Some((epoch, plan)) = initial.filter(|(_, plan)| is_sound(plan, &self.view, &self.model)) {
+            let by = self.peer(NodeId(0));
+            self.follow(epoch, by, Arc::new(plan));
         }
-        if leader != self.planning_node() {
-            // Whoever is watched from now on gets the full time to answer.
-            for peer in self.peers.values_mut().filter(|p| !p.lost) {
-                peer.heard = now;
-            }
-            self.began = now;
+        self.turn(now);
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.liveness.tick(now);
+        if !self.is_planner() && self.wants() && now >= self.want_at {
+            self.want_at = now.after(self.liveness.seldom());
+            self.send(self.planner(), Control::Want { epoch: self.epoch() });
         }
-        actions
+        self.turn(now);
     }
 
-    fn lose(&mut self, id: NodeId) -> Option<Action> {
-        let peer = self.peers.get_mut(&id).filter(|p| !p.lost)?;
-        peer.lost = true;
-        let counted_on = self.published.as_ref().is_some_and(|p| p.plan.layers_of(id).is_some());
-        self.stale_plan |= counted_on;
-        Some(Action::Lost(id))
-    }
-
-    fn heard_from(&mut self, id: NodeId, now: Instant) -> Option<Action> {
-        let peer = self.peers.get_mut(&id)?;
-        peer.heard = now;
-        if !peer.lost {
-            return None;
+    /// A peer has said something.
+    pub(crate) fn heard(&mut self, now: Instant, from: PeerId, control: Control) {
+        let Some(node) = self.view.id(from).filter(|n| *n != self.me) else { return };
+        if !matches!(control, Control::Pong { .. }) {
+            self.liveness.spoke(node, now);
         }
-        peer.lost = false;
-        // Worth a new plan only where the present one is missing or broken.
-        self.stale_plan |= !self.plan_is_whole();
-        Some(Action::Back(id))
-    }
-
-    fn plan_is_whole(&self) -> bool {
-        let usable = |id: NodeId| !self.is_lost(id) && !self.unfit.contains(&id);
-        self.published.as_ref().is_some_and(|p| p.plan.stages().all(|s| usable(s.node)))
-    }
-
-    /// A peer says something.
-    pub(crate) fn hear(&mut self, from: NodeId, control: Control, now: Instant) -> Vec<Action> {
-        let mut actions: Vec<_> = self.heard_from(from, now).into_iter().collect();
         match control {
-            Control::Ping { nonce, epoch } => {
-                let lost = if self.plans_here() { self.lost_nodes() } else { Vec::new() };
-                let pong = Control::Pong {
-                    nonce,
-                    epoch: self.followed(),
-                    ready: self.ready,
-                    lost,
-                    incarnation: self.setting.incarnation,
-                };
-                actions.push(Action::Send(from, pong));
-                actions.extend(self.catch_up(from, epoch));
+            Control::Ping { nonce } => self.pinged(now, node, nonce),
+            Control::Pong { nonce, epoch, by, ready, incarnation } => {
+                self.liveness.pong(node, nonce, now);
+                self.compare(now, node, epoch, by, (ready, incarnation));
             }
-            Control::Pong { epoch, incarnation, lost, .. } => {
-                self.meet(from, incarnation);
-                actions.extend(self.catch_up(from, epoch));
-                if from == self.planning_node() {
-                    actions.extend(self.adopt_losses(&lost, now));
+            Control::Suspect { peer } => self.suspect(now, peer),
+            Control::Publish { epoch, by, plan } => self.published(epoch, by, plan),
+            Control::Ready { epoch, ok, incarnation } if epoch == self.epoch() => {
+                if ok {
+                    self.planning.says(node, true, incarnation);
+                } else {
+                    self.planning.failed(node, incarnation);
                 }
             }
-            Control::Suspect { peer } => {
-                if let Some(node) = self.setting.view.node(peer) {
-                    actions.extend(self.suspect(node));
-                }
-            }
-            Control::Publish { epoch, by, plan } => {
-                if self.is_sound(&plan) {
-                    actions.extend(self.follow(Published { epoch, by, plan: Arc::new(plan) }));
-                }
-            }
-            Control::Ready { epoch, ok } => {
-                if !ok && epoch == self.followed() && self.unfit.insert(from) {
-                    self.stale_plan = true;
-                }
-            }
+            Control::Ready { .. } => {}
+            Control::Want { epoch } => self.tell_plan(node, epoch),
+            Control::Serving { epoch, by, replicas } => self.serve(epoch, by, replicas),
         }
-        actions.extend(self.replan_if_needed(now));
-        actions
-    }
-
-    fn lost_nodes(&self) -> Vec<NodeId> {
-        self.peers.iter().filter(|(_, p)| p.lost).map(|(id, _)| *id).collect()
-    }
-
-    /// Believes the planning node about those this node does not watch itself.
-    fn adopt_losses(&mut self, lost: &[NodeId], now: Instant) -> Vec<Action> {
-        let mut actions = Vec::new();
-        let leader = self.planning_node();
-        let ids: Vec<_> = self.peers.keys().copied().filter(|id| *id > leader).collect();
-        for id in ids {
-            actions.extend(if lost.contains(&id) { self.lose(id) } else { self.heard_from(id, now) });
-        }
-        actions
-    }
-
-    /// A peer with another incarnation is not the one that was known: what it could not load it may load now.
-    fn meet(&mut self, from: NodeId, incarnation: u64) {
-        if let Some(peer) = self.peers.get_mut(&from)
-            && peer.incarnation.replace(incarnation).is_some_and(|old| old != incarnation)
-        {
-            self.unfit.remove(&from);
-        }
-    }
-
-    /// Sends the newest plan to whoever follows an older one.
-    fn catch_up(&mut self, to: NodeId, epoch: Epoch) -> Option<Action> {
-        self.epoch = self.epoch.max(epoch);
-        let published = self.published.as_ref().filter(|p| p.epoch > epoch)?;
-        Some(Action::Send(to, publish(published)))
-    }
-
-    /// Whether a plan that came over the network speaks of this fleet and this model.
-    fn is_sound(&self, plan: &Plan) -> bool {
-        let nodes = self.setting.view.fleet.nodes.len();
-        plan.model == self.setting.model.name
-            && plan.replicas.iter().all(|replica| {
-                let mut at = 0;
-                let gapless = replica.stages.iter().all(|s| {
-                    let follows = s.layers.first == at && !s.layers.is_empty() && s.node.index() < nodes;
-                    at = s.layers.end;
-                    follows
-                });
-                gapless && at == self.setting.model.layer_count()
-            })
-    }
-
-    fn follow(&mut self, published: Published) -> Vec<Action> {
-        let newer = self.published.as_ref().is_none_or(|old| {
-            published.epoch > old.epoch || (published.epoch == old.epoch && published.by < old.by)
-        });
-        if !newer {
-            return Vec::new();
-        }
-        self.epoch = self.epoch.max(published.epoch);
-        self.ready = false;
-        self.published = Some(published.clone());
-        self.stale_plan = !self.plan_is_whole();
-        vec![Action::Follow(published)]
-    }
-
-    /// A head misses a token of a route with that node: ask it at once, or have the planning node do so.
-    pub(crate) fn suspect(&mut self, node: NodeId) -> Vec<Action> {
-        let to = if self.plans_here() { node } else { self.planning_node() };
-        if node == self.setting.me || self.is_lost(node) {
-            return Vec::new();
-        }
-        let control = match (to == node, self.setting.view.peer(node)) {
-            (false, Some(peer)) => Control::Suspect { peer },
-            _ => Control::Ping { nonce: self.nonce, epoch: self.followed() },
-        };
-        vec![Action::Send(to, control)]
+        self.turn(now);
     }
 
     /// This node's stage has loaded, or could not.
-    pub(crate) fn loaded(&mut self, epoch: Epoch, ok: bool, now: Instant) -> Vec<Action> {
-        if epoch != self.followed() {
-            return Vec::new();
+    pub(crate) fn loaded(&mut self, now: Instant, epoch: Epoch, ok: bool) {
+        if epoch != self.epoch() {
+            return;
         }
-        self.ready = ok;
-        if self.plans_here() {
-            if !ok && self.unfit.insert(self.setting.me) {
-                self.stale_plan = true;
-            }
-            return self.replan_if_needed(now);
+        self.loaded = ok;
+        let incarnation = self.incarnation;
+        if ok {
+            self.planning.says(self.me, true, incarnation);
+        } else {
+            self.planning.failed(self.me, incarnation);
         }
-        vec![Action::Send(self.planning_node(), Control::Ready { epoch, ok })]
+        if !self.is_planner() {
+            self.send(self.planner(), Control::Ready { epoch, ok, incarnation });
+        }
+        self.turn(now);
     }
 
-    /// Plans, where it is this node's turn and there is a reason to. A node that has just begun to listen waits until
-    /// everybody has had the time to answer: it may be the only one that does not know the plan.
-    fn replan_if_needed(&mut self, now: Instant) -> Vec<Action> {
-        let listened = now.since(self.began) > self.patience() || self.published.is_some();
-        if !self.stale_plan || !self.plans_here() || !listened {
-            return Vec::new();
+    /// A head of this or another node doubts a peer, or a stream to it broke.
+    pub(crate) fn suspect(&mut self, now: Instant, peer: PeerId) {
+        let Some(node) = self.view.id(peer).filter(|n| *n != self.me) else { return };
+        if self.liveness.is_watched(node) {
+            self.liveness.suspect(node, now);
+        } else if !self.is_planner() && self.passed_on.get(&node).is_none_or(|until| now >= *until) {
+            self.passed_on.insert(node, now.after(self.limits.verify_period));
+            self.send(self.planner(), Control::Suspect { peer });
         }
-        self.stale_plan = false;
-        let Some(plan) = self.next_plan() else {
-            // Nothing to be done with those who are left; the next return is a reason to try again.
-            return Vec::new();
+        self.turn(now);
+    }
+
+    fn peer(&self, node: NodeId) -> PeerId {
+        self.view.peer(node).unwrap_or_default()
+    }
+
+    fn send(&mut self, to: NodeId, control: Control) {
+        let peer = self.peer(to);
+        self.actions.push(Action::Send(peer, control));
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.followed.as_ref().map_or(Epoch(0), |f| f.epoch)
+    }
+
+    fn maker(&self) -> PeerId {
+        self.followed.as_ref().map_or_else(PeerId::default, |f| f.by)
+    }
+
+    fn layers(&self) -> Option<LayerRange> {
+        self.followed.as_ref().and_then(|f| f.plan.layers_of(self.me))
+    }
+
+    /// The lowest node that is alive.
+    fn planner(&self) -> NodeId {
+        let lost = self.liveness.lost();
+        (0..self.me.0).map(NodeId).find(|n| !lost.contains(n)).unwrap_or(self.me)
+    }
+
+    fn is_planner(&self) -> bool {
+        self.planner() == self.me
+    }
+
+    /// Whether the planning node may know more than this one.
+    fn wants(&self) -> bool {
+        self.followed.as_ref().is_none_or(|f| self.serving.len() < f.plan.replicas.len())
+    }
+
+    fn pinged(&mut self, now: Instant, node: NodeId, nonce: u64) {
+        let pong = Control::Pong {
+            nonce,
+            epoch: self.epoch(),
+            by: self.maker(),
+            ready: self.loaded,
+            incarnation: self.incarnation,
         };
-        let epoch = Epoch(self.epoch.max(self.followed()).0 + 1);
-        let Some(by) = self.setting.view.peer(self.setting.me) else { return Vec::new() };
-        let published = Published { epoch, by, plan: Arc::new(plan) };
-        let mut actions = self.follow(published.clone());
-        let alive = self.peers.iter().filter(|(_, p)| !p.lost).map(|(id, _)| *id);
-        actions.extend(alive.map(|id| Action::Send(id, publish(&published))));
-        actions
+        self.send(node, pong);
+        if node == self.planner() {
+            let next = if self.layers().is_some() { self.liveness.period() } else { self.liveness.seldom() };
+            self.liveness.postpone(node, now, next * 3 / 2);
+        }
     }
 
-    fn next_plan(&self) -> Option<Plan> {
-        let mut ask = self.setting.ask.clone();
-        ask.constraints.excluded.extend(self.lost_nodes());
-        ask.constraints.excluded.extend(self.unfit.iter().copied());
-        ask.constraints.pinned.retain(|id| !ask.constraints.excluded.contains(id));
-        // Where the request's own node is gone, the plan is made for whoever asks next.
-        ask.load.head = ask.load.head.filter(|id| !ask.constraints.excluded.contains(id));
-        place(&self.setting.view.fleet, &self.setting.model, &ask).ok().map(|p| p.recommended.plan)
+    /// A peer has said which plan it follows.
+    fn compare(&mut self, now: Instant, node: NodeId, epoch: Epoch, by: PeerId, said: (bool, u64)) {
+        let (ready, incarnation) = said;
+        self.highest = self.highest.max(epoch);
+        if (epoch, by) == (self.epoch(), self.maker()) {
+            self.planning.says(node, ready, incarnation);
+        } else if epoch > self.epoch() {
+            self.behind_until.get_or_insert(now.after(self.liveness.seldom()));
+            let epoch = self.epoch();
+            self.send(node, Control::Want { epoch });
+        } else if self.is_planner() {
+            self.planning.says(node, false, incarnation);
+            self.tell_plan(node, epoch);
+        }
+    }
+
+    /// Sends the plan, if it is not older than what the peer has, and what serves.
+    fn tell_plan(&mut self, node: NodeId, theirs: Epoch) {
+        let Some(Followed { epoch, by, plan }) = self.followed.clone().filter(|f| f.epoch >= theirs) else {
+            return;
+        };
+        self.send(node, Control::Publish { epoch, by, plan: Plan::clone(&plan) });
+        let replicas = listed(&self.serving);
+        self.send(node, Control::Serving { epoch, by, replicas });
+    }
+
+    fn published(&mut self, epoch: Epoch, by: PeerId, plan: Plan) {
+        let newer = self
+            .followed
+            .as_ref()
+            .is_none_or(|f| (epoch, std::cmp::Reverse(by)) > (f.epoch, std::cmp::Reverse(f.by)));
+        if newer && is_sound(&plan, &self.view, &self.model) {
+            self.follow(epoch, by, Arc::new(plan));
+        }
+    }
+
+    fn follow(&mut self, epoch: Epoch, by: PeerId, plan: Arc<Plan>) {
+        let before = self.followed.take();
+        let layers = plan.layers_of(self.me);
+        let unchanged = before.as_ref().is_some_and(|f| f.plan.layers_of(self.me) == layers);
+        self.loaded &= unchanged;
+        self.planning.moved(before.as_ref().map(|f| &*f.plan), &plan);
+        self.serving = before.map_or_else(BTreeMap::new, |old| {
+            let keeps = |(i, life)| {
+                let pipeline = &old.plan.replicas[i];
+                plan.replicas.iter().position(|p| p == pipeline).map(|j| (j, life))
+            };
+            std::mem::take(&mut self.serving).into_iter().filter_map(keeps).collect()
+        });
+        self.followed = Some(Followed { epoch, by, plan: Arc::clone(&plan) });
+        self.highest = self.highest.max(epoch);
+        self.behind_until = None;
+        self.aimed = false;
+        self.actions.push(Action::Follow { epoch, by, plan, layers });
+    }
+
+    fn serve(&mut self, epoch: Epoch, by: PeerId, replicas: Vec<(u32, u64)>) {
+        if (epoch, by) != (self.epoch(), self.maker()) || self.is_planner() {
+            return;
+        }
+        let count = self.followed.as_ref().map_or(0, |f| f.plan.replicas.len());
+        let serving = replicas.into_iter().map(|(i, life)| (i as usize, life)).filter(|(i, _)| *i < count);
+        self.serving = serving.collect();
+        self.actions.push(Action::Serve { epoch, by, serving: self.serving.clone() });
+    }
+
+    /// What follows from all that has changed.
+    fn turn(&mut self, now: Instant) {
+        self.take_news(now);
+        self.aim(now);
+        if self.behind_until.is_some_and(|until| now >= until) {
+            self.behind_until = None;
+        }
+        if self.may_plan() {
+            let is_due = self.improve_at.is_some_and(|at| now >= at);
+            let mut changed = self.planning.take_changed();
+            if changed || is_due {
+                self.plan(now);
+                changed |= self.planning.take_changed();
+            }
+            if changed {
+                self.refresh();
+            }
+            self.report(now);
+        }
+        self.take_news(now);
+    }
+
+    fn take_news(&mut self, now: Instant) {
+        for news in self.liveness.take_news() {
+            match news {
+                News::Ping(node, nonce) => self.send(node, Control::Ping { nonce }),
+                News::Missed(node) => self.actions.push(Action::Doubt(self.peer(node))),
+                News::Lost(node) => {
+                    self.planning.forget(node);
+                    self.actions.push(Action::Lost(self.peer(node)));
+                }
+                News::Back(node) => {
+                    self.planning.forget(node);
+                    self.actions.push(Action::Back(self.peer(node)));
+                    if self.is_planner() {
+                        self.improve_at = Some(now.after(self.limits.replan_rest));
+                        self.tell_plan(node, Epoch(0));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Watches the planning node, or everybody when that is this node.
+    fn aim(&mut self, now: Instant) {
+        let planner = self.planner();
+        if std::mem::replace(&mut self.aimed, true) && self.watching == Some(planner) {
+            return;
+        }
+        let before = self.watching.replace(planner);
+        if planner != self.me {
+            self.improve_at = None;
+            let first = now.after(self.liveness.period() / 2);
+            return self.liveness.watch([(planner, true, first)]);
+        }
+        if before != Some(self.me) {
+            self.planning.forget_others(self.me);
+        }
+        let staged: BTreeSet<NodeId> =
+            self.followed.as_ref().map(|f| f.plan.stages().map(|s| s.node).collect()).unwrap_or_default();
+        let all = self.view.len() as u32;
+        let step = self.liveness.period() / all.max(1);
+        let others = (0..all).filter(|n| *n != self.me.0);
+        // Spread over a period, so that a large fleet does not answer all at once.
+        let peers = others.map(|n| (NodeId(n), staged.contains(&NodeId(n)), now.after(step * n)));
+        self.liveness.watch(peers);
+    }
+
+    fn plan(&mut self, now: Instant) {
+        let current = self.followed.as_ref().map(|f| Arc::clone(&f.plan));
+        let lost = self.liveness.lost();
+        let mut next = self.planning.replacement(current.as_deref(), lost);
+        if next.is_none() && self.improve_at.is_some_and(|at| now >= at) {
+            self.improve_at = None;
+            next = current.and_then(|plan| self.planning.improvement(&plan, lost));
+        }
+        let Some(plan) = next else { return };
+        let (epoch, by) = (Epoch(self.highest.0.saturating_add(1)), self.peer(self.me));
+        self.follow(epoch, by, Arc::new(plan));
+        self.aim(now);
+        self.tell_all(|core| {
+            let plan = core.followed.as_ref().map(|f| Plan::clone(&f.plan));
+            plan.map(|plan| Control::Publish { epoch, by, plan })
+        });
+        self.told_at = None;
+    }
+
+    fn tell_all(&mut self, what: impl Fn(&Self) -> Option<Control>) {
+        for node in (0..self.view.len() as u32).map(NodeId) {
+            if node != self.me
+                && !self.liveness.is_lost(node)
+                && let Some(control) = what(self)
+            {
+                self.send(node, control);
+            }
+        }
+    }
+
+    /// Brings what serves up to date on this node.
+    fn refresh(&mut self) {
+        let Some(Followed { epoch, by, plan }) = self.followed.clone() else { return };
+        let serving = self.planning.serving(&plan, self.liveness.lost());
+        if serving != self.serving {
+            self.serving = serving.clone();
+            self.actions.push(Action::Serve { epoch, by, serving });
+        }
+    }
+
+    /// Tells all others what serves, at a bounded rate.
+    fn report(&mut self, now: Instant) {
+        if !self.untold() || now < self.tell_due() {
+            return;
+        }
+        let (epoch, by) = (self.epoch(), self.maker());
+        let replicas = listed(&self.serving);
+        self.tell_all(|_| Some(Control::Serving { epoch, by, replicas: replicas.clone() }));
+        self.told = Some((epoch, by, self.serving.clone()));
+        self.told_at = Some(now);
+    }
+
+    /// Whether this node plans, and knows enough to: everybody has answered or is lost, no newer plan is on its way.
+    fn may_plan(&self) -> bool {
+        self.is_planner() && self.liveness.all_known() && self.behind_until.is_none()
+    }
+
+    /// Whether others know less than this planning node.
+    fn untold(&self) -> bool {
+        let known = |(epoch, by, serving): &(Epoch, PeerId, BTreeMap<usize, u64>)| {
+            (*epoch, *by) == (self.epoch(), self.maker()) && *serving == self.serving
+        };
+        self.may_plan() && self.followed.is_some() && !self.told.as_ref().is_some_and(known)
+    }
+
+    fn tell_due(&self) -> Instant {
+        let rest: Duration = self.liveness.period() / 4;
+        self.told_at.map_or(Instant(0), |at| at.after(rest))
     }
 }
 
-fn publish(published: &Published) -> Control {
-    Control::Publish { epoch: published.epoch, by: published.by, plan: (*published.plan).clone() }
+fn listed(serving: &BTreeMap<usize, u64>) -> Vec<(u32, u64)> {
+    serving.iter().map(|(i, life)| (*i as u32, *life)).collect()
 }

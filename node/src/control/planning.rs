@@ -1,0 +1,168 @@
+//! What the planning node decides: which nodes can serve, and when another plan is due. Pure; no input or output.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use planner::cost::constants::RING;
+use planner::cost::predict::predict;
+use planner::model::Model;
+use planner::place::{Ask, Objective, Placement, Refusal};
+use planner::plan::{LayerRange, NodeId, Plan, Prediction};
+
+use crate::view::FleetView;
+
+/// A search for plans: fleet, model, ask, and the plan followed so far.
+pub(crate) type Search =
+    fn(&planner::fleet::Fleet, &Model, &Ask, Option<&Plan>) -> Result<Placement, Refusal>;
+
+/// The readiness of nodes for one plan, and the searches done for it.
+#[derive(Debug)]
+pub(crate) struct Planning {
+    view: Arc<FleetView>,
+    model: Arc<Model>,
+    ask: Ask,
+    gain: f64,
+    search: Search,
+    /// Nodes that hold their layers of the plan, with their incarnation.
+    ready: BTreeMap<NodeId, u64>,
+    /// Nodes whose device could not load, until they start again.
+    unable: BTreeMap<NodeId, u64>,
+    /// The last search without result, by what it had to leave out: it is not repeated.
+    refused: Option<BTreeSet<NodeId>>,
+    /// Something changed since [`take_changed`](Self::take_changed).
+    changed: bool,
+}
+
+impl Planning {
+    pub(crate) fn new(view: Arc<FleetView>, model: Arc<Model>, ask: Ask, gain: f64, search: Search) -> Self {
+        Self {
+            view,
+            model,
+            ask,
+            gain,
+            search,
+            ready: BTreeMap::new(),
+            unable: BTreeMap::new(),
+            refused: None,
+            changed: true,
+        }
+    }
+
+    /// Whether another answer may be due than the last time.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// A node says whether it holds its layers of the plan.
+    pub(crate) fn says(&mut self, node: NodeId, ready: bool, incarnation: u64) {
+        if self.unable.get(&node).is_some_and(|then| *then != incarnation) {
+            self.unable.remove(&node);
+            self.changed = true;
+        }
+        let said = ready.then_some(incarnation);
+        let before = match said {
+            Some(incarnation) => self.ready.insert(node, incarnation),
+            None => self.ready.remove(&node),
+        };
+        self.changed |= before != said;
+    }
+
+    /// A node's device could not load.
+    pub(crate) fn failed(&mut self, node: NodeId, incarnation: u64) {
+        self.ready.remove(&node);
+        self.unable.insert(node, incarnation);
+        self.changed = true;
+    }
+
+    /// The node is lost, or back: what it said does not count.
+    pub(crate) fn forget(&mut self, node: NodeId) {
+        self.ready.remove(&node);
+        self.changed = true;
+    }
+
+    /// This node begins to plan: what it heard while it did not is old.
+    pub(crate) fn forget_others(&mut self, me: NodeId) {
+        self.ready.retain(|node, _| *node == me);
+        self.changed = true;
+    }
+
+    /// Another plan is followed: nodes whose layers stay are ready for it as well.
+    pub(crate) fn moved(&mut self, from: Option<&Plan>, to: &Plan) {
+        let layers = |plan: Option<&Plan>, node| plan.and_then(|p| p.layers_of(node));
+        self.ready.retain(|node, _| layers(from, *node) == layers(Some(to), *node));
+        self.refused = None;
+        self.changed = true;
+    }
+
+    /// The replicas whose stages are all ready and none lost, with the sum of the stages' incarnations.
+    pub(crate) fn serving(&self, plan: &Plan, lost: &BTreeSet<NodeId>) -> BTreeMap<usize, u64> {
+        let life = |i: usize| {
+            let mut sum = 0u64;
+            for stage in &plan.replicas[i].stages {
+                let incarnation = self.ready.get(&stage.node).filter(|_| !lost.contains(&stage.node))?;
+                sum = sum.wrapping_add(*incarnation);
+            }
+            Some((i, sum))
+        };
+        (0..plan.replicas.len()).filter_map(life).collect()
+    }
+
+    fn excluded(&self, lost: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
+        lost.iter().chain(self.unable.keys()).copied().collect()
+    }
+
+    /// A plan to follow instead of `current`, if that cannot be run with these nodes lost.
+    pub(crate) fn replacement(&mut self, current: Option<&Plan>, lost: &BTreeSet<NodeId>) -> Option<Plan> {
+        let out = self.excluded(lost);
+        if current.is_some_and(|plan| !plan.stages().any(|s| out.contains(&s.node))) {
+            self.refused = None;
+            return None;
+        }
+        if self.refused.as_ref() == Some(&out) {
+            return None;
+        }
+        let found = self.search(current, &out);
+        if found.is_none() {
+            self.refused = Some(out);
+        }
+        found.map(|(plan, _)| plan)
+    }
+
+    /// A plan that improves the asked objective over `current` by the named share, now that nodes have come back.
+    pub(crate) fn improvement(&self, current: &Plan, lost: &BTreeSet<NodeId>) -> Option<Plan> {
+        let now = predict(&self.view.fleet, &self.model, current, &self.ask.load, &RING)?;
+        let (plan, better) = self.search(None, &self.excluded(lost))?;
+        let improves = match self.ask.objective {
+            Objective::Tpot => better.tpot_ms <= now.tpot_ms * (1.0 - self.gain),
+            Objective::Ttft => better.ttft_ms <= now.ttft_ms * (1.0 - self.gain),
+            Objective::Throughput => better.throughput_tok_s >= now.throughput_tok_s * (1.0 + self.gain),
+        };
+        (improves && plan.replicas != current.replicas).then_some(plan)
+    }
+
+    fn search(&self, current: Option<&Plan>, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
+        let mut ask = self.ask.clone();
+        ask.constraints.excluded.extend(out);
+        ask.constraints.pinned.retain(|node| !out.contains(node));
+        let placement = (self.search)(&self.view.fleet, &self.model, &ask, current).ok()?;
+        let candidate = placement.recommended;
+        is_sound(&candidate.plan, &self.view, &self.model).then_some((candidate.plan, candidate.prediction))
+    }
+}
+
+/// Whether every stage of every replica exists and the layers of each are gapless: plans come over the network.
+pub(crate) fn is_sound(plan: &Plan, view: &FleetView, model: &Model) -> bool {
+    let mut nodes = BTreeSet::new();
+    let whole = |stages: &[planner::plan::Stage]| {
+        let mut next = 0;
+        let gapless = stages.iter().all(|s| {
+            let LayerRange { first, end } = s.layers;
+            first == std::mem::replace(&mut next, end) && first < end
+        });
+        gapless && next == model.layer_count()
+    };
+    plan.model == model.name
+        && !plan.replicas.is_empty()
+        && plan.replicas.iter().all(|r| whole(&r.stages))
+        && plan.stages().all(|s| s.node.index() < view.len() && nodes.insert(s.node))
+}

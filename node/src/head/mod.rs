@@ -1,0 +1,314 @@
+//! The head of a session: it owns it from start to end.
+//!
+//! It finds a way, sends the prompt in chunks, then one token after the other, and gives each position to the client
+//! once, in order; nobody else talks to the client. Where a token does not come it has the stages checked; where an
+//! attempt is over it looks for another way and sends prompt and tokens so far again. Tokens are the whole state.
+
+mod attempt;
+mod pace;
+mod request;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use planner::plan::Pipeline;
+use tokio::sync::mpsc;
+
+pub use self::request::{Replies, Reply, Request};
+
+use self::pace::Pace;
+use crate::clock::{Clock, Instant};
+use crate::heads::LetterBox;
+use crate::ids::{Attempt, PeerId, Token};
+use crate::interior::Interior;
+use crate::plans::Published;
+use crate::probe::Event;
+use crate::router::{self, Choice};
+use crate::wire::Nack;
+use crate::world::World;
+
+/// How a session ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    Complete,
+    Cancelled,
+    Refused(String),
+    Failed(String),
+}
+
+/// Why an attempt is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Setback {
+    /// A stage said so.
+    Nack(PeerId, Nack),
+    /// No token came, and nobody said why.
+    Silence,
+    /// Its replica no longer serves.
+    Moved,
+}
+
+/// Why a wait was cut short.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stop {
+    End(End),
+    Setback(Setback),
+}
+
+/// One session's owner.
+pub(crate) struct Head<W: World> {
+    node: Arc<Interior<W>>,
+    request: Request,
+    replies: mpsc::Sender<Reply>,
+    letters: LetterBox,
+    /// Who came first is served first where room is short.
+    ticket: u64,
+    attempt: Attempt,
+    /// A token that came before the head waited for it.
+    arrived: Option<Token>,
+    /// Peers that may be the reason of past setbacks.
+    doubted: BTreeSet<PeerId>,
+    /// Attempts in a row that brought no token.
+    fruitless: u32,
+    /// The last attempt found no KV room.
+    crowded: bool,
+    accepted: bool,
+    give_up_at: Instant,
+    /// The plan under which the attempt was last found to stand.
+    stands_in: Option<Arc<Published>>,
+}
+
+impl<W: World> Head<W> {
+    pub(crate) fn new(node: Arc<Interior<W>>, request: Request, replies: mpsc::Sender<Reply>) -> Self {
+        let letters = node.heads.open(request.session, node.limits.mailbox);
+        let ticket = node.ledger.ticket();
+        let give_up_at = node.now().after(node.limits.plan_wait);
+        Self {
+            node,
+            request,
+            replies,
+            letters,
+            ticket,
+            attempt: Attempt(0),
+            arrived: None,
+            doubted: BTreeSet::new(),
+            fruitless: 0,
+            crowded: false,
+            accepted: false,
+            give_up_at,
+            stands_in: None,
+        }
+    }
+
+    /// Serves the session to its end.
+    pub(crate) async fn run(mut self) {
+        let session = self.request.session;
+        let end = match self.serve().await {
+            Ok(()) => End::Complete,
+            Err(end) => end,
+        };
+        let (event, reply) = match end {
+            End::Complete => (Event::Completed { session }, Some(Reply::End)),
+            End::Cancelled => (Event::Failed { session, why: "cancelled by the client".into() }, None),
+            End::Refused(why) => (Event::Refused { session, why: why.clone() }, Some(Reply::Refused(why))),
+            End::Failed(why) => (Event::Failed { session, why: why.clone() }, Some(Reply::Failed(why))),
+        };
+        self.node.tell(event);
+        if let Some(reply) = reply {
+            let deadline = self.node.now().after(self.node.limits.client_stall);
+            let _ = self.node.clock.timeout_at(deadline, self.replies.send(reply)).await;
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        if self.request.prompt.is_empty() {
+            return Err(End::Refused("the prompt is empty; send at least one token".into()));
+        }
+        while self.wanted() > 0 {
+            self.wait_for_room().await?;
+            let choice = self.find_way().await?;
+            self.accept();
+            let running = self.node.ledger.begin(choice.route.stages[0].0);
+            let outcome = self.attempt(&choice).await;
+            match outcome {
+                Ok(()) => self.close(&choice).await,
+                Err(Stop::End(end)) => {
+                    self.close(&choice).await;
+                    return Err(end);
+                }
+                Err(Stop::Setback(setback)) => {
+                    drop(running);
+                    self.abandon(&choice, setback);
+                    self.learn(&choice.pipeline, &choice, setback);
+                    self.pause(&choice, setback).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tokens still to come.
+    fn wanted(&self) -> u32 {
+        self.request.max_tokens.saturating_sub(self.request.generated.len() as u32)
+    }
+
+    /// Position of the next token.
+    fn position(&self) -> u32 {
+        (self.request.prompt.len() + self.request.generated.len()) as u32
+    }
+
+    fn accept(&mut self) {
+        if !std::mem::replace(&mut self.accepted, true) {
+            let (session, prompt) = (self.request.session, self.request.prompt.len() as u32);
+            self.node.tell(Event::Accepted { session, prompt });
+        }
+    }
+
+    fn ask(&self) -> router::Ask {
+        router::Ask {
+            head: self.node.me,
+            tokens: self.request.prompt.len() as u64
+                + u64::from(self.request.max_tokens).max(self.request.generated.len() as u64),
+            doubted: self.doubted.clone(),
+        }
+    }
+
+    fn route(&self) -> Result<Choice, router::Refusal> {
+        let load = self.node.ledger.load();
+        router::route(&self.node.view, self.node.plans.current().as_deref(), &load, &self.ask())
+    }
+
+    /// Waits for a plan with a replica that serves.
+    async fn find_way(&mut self) -> Result<Choice, End> {
+        loop {
+            let changed = self.node.plans.changed();
+            let refusal = match self.route() {
+                Ok(choice) => {
+                    self.stands_in = self.node.plans.current();
+                    return Ok(choice);
+                }
+                Err(refusal) => refusal,
+            };
+            if !refusal.may_pass() {
+                return Err(self.turned_away(refusal.to_string()));
+            }
+            tokio::select! {
+                biased;
+                () = self.replies.closed() => return Err(End::Cancelled),
+                () = changed => {}
+                () = self.node.clock.sleep_until(self.give_up_at) => {
+                    return Err(self.turned_away(refusal.to_string()));
+                }
+            }
+        }
+    }
+
+    fn turned_away(&self, why: String) -> End {
+        if self.accepted { End::Failed(why) } else { End::Refused(why) }
+    }
+
+    /// Queues when the last attempt found no room, or others wait for some already.
+    async fn wait_for_room(&mut self) -> Result<(), End> {
+        let crowded = std::mem::take(&mut self.crowded);
+        if !crowded && !self.node.ledger.must_queue(self.ticket) {
+            return Ok(());
+        }
+        let place = self.node.ledger.queue(self.ticket);
+        let pause = self.node.limits.retry_pause(self.fruitless.max(1));
+        let until = self.node.now().after(pause).min(self.give_up_at);
+        tokio::select! {
+            biased;
+            () = self.replies.closed() => return Err(End::Cancelled),
+            () = place.called() => {}
+            () = self.node.clock.sleep_until(until) => {}
+        }
+        if self.node.now() >= self.give_up_at {
+            return Err(self.turned_away("no node had KV room for the session in time; try later".into()));
+        }
+        Ok(())
+    }
+
+    /// What a setback teaches: whom to doubt, and which attempt number counts.
+    fn learn(&mut self, pipeline: &Pipeline, choice: &Choice, setback: Setback) {
+        self.attempt = Attempt(self.attempt.0.saturating_add(1));
+        self.arrived = None;
+        let stages = &choice.route.stages;
+        let place = |peer: PeerId| stages.iter().position(|(p, _)| *p == peer);
+        let doubt = match setback {
+            Setback::Nack(_, Nack::Superseded(known)) => {
+                self.attempt = self.attempt.max(Attempt(known.0.saturating_add(1)));
+                return;
+            }
+            Setback::Moved => return,
+            Setback::Nack(from, Nack::NextUnreachable) => place(from).map_or(0, |i| i + 1)..,
+            Setback::Nack(from, Nack::PreviousLost) => place(from).map_or(0, |i| i.saturating_sub(1))..,
+            Setback::Nack(_, Nack::NoRoom) => {
+                self.crowded = true;
+                self.fruitless = self.fruitless.saturating_add(1);
+                return;
+            }
+            Setback::Nack(from, _) => place(from).unwrap_or(0)..,
+            Setback::Silence => 0..,
+        };
+        self.fruitless = self.fruitless.saturating_add(1);
+        let whole = setback == Setback::Silence;
+        let count = if whole { pipeline.stages.len() } else { 1 };
+        let doubted = stages.iter().skip(doubt.start).take(count).map(|(peer, _)| *peer);
+        self.doubted.extend(doubted.filter(|peer| *peer != self.node.me));
+    }
+
+    /// Waits before the next attempt: for the plan to change, but not for long, and not at all where another way is.
+    async fn pause(&mut self, choice: &Choice, setback: Setback) -> Result<(), End> {
+        let limits = &self.node.limits;
+        let pause = match setback {
+            // Somebody may be dead: who replays at once replays into the same hole.
+            Setback::Nack(_, Nack::NextUnreachable | Nack::PreviousLost) => limits.retry_last,
+            Setback::Nack(_, Nack::NoRoom | Nack::Superseded(_)) | Setback::Moved => return Ok(()),
+            _ => limits.retry_pause(self.fruitless.saturating_sub(1)),
+        };
+        let until = self.node.now().after(pause).min(self.give_up_at);
+        loop {
+            let changed = self.node.plans.changed();
+            if !self.stands(choice) || self.other_way() {
+                return Ok(());
+            }
+            tokio::select! {
+                biased;
+                () = self.replies.closed() => return Err(End::Cancelled),
+                () = changed => {}
+                () = self.node.clock.sleep_until(until) => break,
+            }
+        }
+        if self.node.now() >= self.give_up_at {
+            return Err(self.turned_away(format!("no token for too long; last setback: {setback:?}")));
+        }
+        Ok(())
+    }
+
+    /// Whether there is a way without anybody doubted.
+    fn other_way(&self) -> bool {
+        self.route().is_ok_and(|c| c.route.stages.iter().all(|(peer, _)| !self.doubted.contains(peer)))
+    }
+
+    /// Whether the replica still serves, in the life the attempt began in.
+    fn stands(&mut self, choice: &Choice) -> bool {
+        let current = self.node.plans.current();
+        let same = match (&self.stands_in, &current) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        if same {
+            return true;
+        }
+        let stands =
+            current.as_ref().is_some_and(|p| p.serving_replica(&choice.pipeline) == Some(choice.life));
+        if stands {
+            self.stands_in = current;
+        }
+        stands
+    }
+
+    fn pace(&self, choice: &Choice) -> Pace {
+        let node = &self.node;
+        Pace::predicted(&node.view, &node.model, &choice.pipeline, node.view.id(node.me), self.position())
+    }
+}
