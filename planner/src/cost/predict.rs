@@ -1,7 +1,7 @@
 //! What a whole plan gives, from the costs of its parts.
 
 use super::constants::{PREFILL_CHUNK, Software, TOKEN_FRAME_BYTES};
-use super::step::{Sequence, step_time};
+use super::step::{Sequence, step_time, uniform_step_time};
 use super::transfer::{TransferTime, activation_frame_bytes, transfer_time};
 use crate::fleet::{Fleet, NodeId};
 use crate::model::Model;
@@ -22,6 +22,10 @@ pub struct Load {
 
 /// What `plan` gives under `load`, with ring software costs `software`. `None` when two neighbours in the ring cannot
 /// reach each other.
+///
+/// Of several replicas a single stream gets the one that is best for it: the time per token (with its breakdown) and the
+/// time to first token are each that of the replica that is best at it. The streams of [`Load::concurrency`] are spread
+/// evenly, the first replicas get the remainder.
 pub fn predict(
     fleet: &Fleet,
     model: &Model,
@@ -33,16 +37,26 @@ pub fn predict(
     let mut throughput = 0.0;
     let replicas = plan.replicas.len().max(1) as u32;
     for (i, pipeline) in plan.replicas.iter().enumerate() {
-        let streams = load.concurrency / replicas + u32::from((i as u32) < load.concurrency % replicas);
+        let streams = streams_of(load.concurrency, replicas, i as u32);
         let p = predict_pipeline(fleet, model, pipeline, load, streams.max(1), software)?;
         if streams > 0 {
             throughput += p.throughput_tok_s;
         }
-        if best.is_none_or(|b| p.tpot_ms < b.tpot_ms) {
-            best = Some(p);
-        }
+        best = Some(match best {
+            None => p,
+            Some(b) => {
+                let ttft_ms = b.ttft_ms.min(p.ttft_ms);
+                Prediction { ttft_ms, ..if p.tpot_ms < b.tpot_ms { p } else { b } }
+            }
+        });
     }
     best.map(|b| Prediction { throughput_tok_s: throughput, ..b })
+}
+
+/// Streams that the replica of that index gets of `concurrency` (taken as one where it is zero) spread over `replicas`.
+pub fn streams_of(concurrency: u32, replicas: u32, index: u32) -> u32 {
+    let concurrency = concurrency.max(1);
+    concurrency / replicas + u32::from(index < concurrency % replicas)
 }
 
 /// The hops of one token: into the first stage where the head sits elsewhere, between stages, and back to the head.
@@ -153,14 +167,14 @@ fn throughput(
 ) -> f64 {
     let stages = pipeline.stages.len() as u32;
     let groups = streams.min(stages.max(1)).max(1);
-    let batch = vec![Sequence::decode(context); streams.div_ceil(groups) as usize];
-    let one = [Sequence::decode(context)];
+    let batch = streams.div_ceil(groups);
+    let one = Sequence::decode(context);
     let (mut slowest_us, mut extra_us) = (0.0f64, 0.0);
     for stage in &pipeline.stages {
         let device = &fleet.node(stage.node).device;
-        let batched = step_time(model, device, stage.layers, &batch).total_us();
+        let batched = uniform_step_time(model, device, stage.layers, one, batch).total_us();
         slowest_us = slowest_us.max(batched + software.per_step_us);
-        extra_us += batched - step_time(model, device, stage.layers, &one).total_us();
+        extra_us += batched - uniform_step_time(model, device, stage.layers, one, 1).total_us();
     }
     let round_us = (tpot_ms * 1e3 + extra_us).max(slowest_us * f64::from(groups));
     f64::from(streams) / round_us * 1e6

@@ -47,6 +47,44 @@ impl StepTime {
 /// usable memory pages: see [`Paging`].
 pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Sequence]) -> StepTime {
     let tokens: u32 = batch.iter().map(|s| s.new_tokens).sum();
+    let logits: u32 = batch.iter().map(|s| s.logits).sum();
+    timed(model, device, layers, (tokens, logits), |layer| {
+        batch.iter().map(|s| attention_work(layer, s)).fold((0.0, 0.0), |(a, b), (c, d)| (a + c, b + d))
+    })
+}
+
+/// [`step_time`] of `count` sequences that are all alike, in a time that does not grow with `count`.
+pub fn uniform_step_time(
+    model: &Model,
+    device: &Device,
+    layers: LayerRange,
+    sequence: Sequence,
+    count: u32,
+) -> StepTime {
+    let (tokens, logits) = (sequence.new_tokens * count, sequence.logits * count);
+    timed(model, device, layers, (tokens, logits), |layer| {
+        let (bytes, flop) = attention_work(layer, &sequence);
+        (bytes * f64::from(count), flop * f64::from(count))
+    })
+}
+
+/// KV bytes that one sequence's step reads in a layer, and the FLOPs of its scores and values.
+fn attention_work(layer: &Layer, s: &Sequence) -> (f64, f64) {
+    let seen = match layer.attention {
+        Attention::Sliding { window } => (s.context + s.new_tokens).min(window),
+        Attention::Full | Attention::Latent => s.context + s.new_tokens,
+    };
+    let kv_bytes = f64::from(seen) * layer.kv_bytes_per_token as f64;
+    (kv_bytes, f64::from(seen) * f64::from(s.new_tokens) * layer.attention_flops_per_context)
+}
+
+fn timed(
+    model: &Model,
+    device: &Device,
+    layers: LayerRange,
+    (tokens, logits): (u32, u32),
+    attention: impl Fn(&Layer) -> (f64, f64),
+) -> StepTime {
     if tokens == 0 {
         return StepTime::default();
     }
@@ -59,19 +97,10 @@ pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Se
         paging.add(layer, tokens);
         time.weights_us +=
             roofline_us(layer.active_bytes(tokens), 2.0 * layer.active_params() * f64::from(tokens));
-        let (mut kv_bytes, mut flop) = (0.0, 0.0);
-        for s in batch {
-            let seen = match layer.attention {
-                Attention::Sliding { window } => (s.context + s.new_tokens).min(window),
-                Attention::Full | Attention::Latent => s.context + s.new_tokens,
-            };
-            kv_bytes += f64::from(seen) * layer.kv_bytes_per_token as f64;
-            flop += f64::from(seen) * f64::from(s.new_tokens) * layer.attention_flops_per_context;
-        }
+        let (kv_bytes, flop) = attention(layer);
         time.attention_us += roofline_us(kv_bytes, flop);
         time.dispatch_us += dispatch_us(layer, device);
     }
-    let logits: u32 = batch.iter().map(|s| s.logits).sum();
     if layers.end == model.layer_count() && logits > 0 {
         time.weights_us +=
             roofline_us(model.head_bytes as f64, 2.0 * model.head_params as f64 * f64::from(logits));

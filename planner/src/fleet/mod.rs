@@ -12,6 +12,7 @@ pub mod catalog;
 mod path;
 
 pub use crate::plan::NodeId;
+pub use path::Ways;
 
 /// What kind of hardware computes; chooses dispatch behaviour and words in reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -1,6 +1,11 @@
 //! The path between two nodes, derived from networks, distances and overrides.
 
-use super::{Delay, Distance, Fleet, LinkClass, Network, Node, NodeId, Path, Resource, Segment};
+use std::collections::BTreeMap;
+
+use super::{
+    Delay, Distance, Fleet, LinkClass, LinkOverride, Network, NetworkId, Node, NodeId, Path, Resource,
+    Segment,
+};
 
 /// One-way delay between two processes of one machine, microseconds.
 /// Source: 8 KiB echo over loopback TCP takes 6.3 us; half of it one way.
@@ -22,8 +27,22 @@ impl Fleet {
         self.nodes.iter().position(|n| n.name == name).map(|i| NodeId(i as u32))
     }
 
-    /// The way from `from` to `to`, or `None` when their networks are not joined.
+    /// The way from `from` to `to`, or `None` when their networks are not joined. It looks through all distances and
+    /// overrides; whoever asks for many paths makes a [`Ways`] once.
     pub fn path(&self, from: NodeId, to: NodeId) -> Option<Path> {
+        let (a, b) = (self.node(from).network, self.node(to).network);
+        let distance = || self.distances.iter().find(|d| (d.a, d.b) == (a, b) || (d.b, d.a) == (a, b));
+        let overrides = self.overrides.iter().filter(|o| o.from == from && o.to == to);
+        self.path_over(from, to, distance, overrides)
+    }
+
+    fn path_over<'a>(
+        &'a self,
+        from: NodeId,
+        to: NodeId,
+        distance: impl FnOnce() -> Option<&'a Distance>,
+        overrides: impl Iterator<Item = &'a LinkOverride>,
+    ) -> Option<Path> {
         let (a, b) = (self.node(from), self.node(to));
         let mut path = if from == to || a.machine == b.machine {
             Path {
@@ -35,9 +54,9 @@ impl Fleet {
         } else if a.network == b.network {
             self.local_path(from, to)
         } else {
-            self.distant_path(from, to)?
+            self.distant_path(from, to, distance()?)
         };
-        for o in self.overrides.iter().filter(|o| o.from == from && o.to == to) {
+        for o in overrides {
             if let Some(delay) = o.delay {
                 path.delay = delay;
             }
@@ -68,12 +87,8 @@ impl Fleet {
         Path { class: net.class, delay: net.delay, loss: net.loss, segments }
     }
 
-    fn distant_path(&self, from: NodeId, to: NodeId) -> Option<Path> {
+    fn distant_path(&self, from: NodeId, to: NodeId, far: &Distance) -> Path {
         let (a, b) = (self.node(from), self.node(to));
-        let far: &Distance = self
-            .distances
-            .iter()
-            .find(|d| (d.a, d.b) == (a.network, b.network) || (d.b, d.a) == (a.network, b.network))?;
         let (na, nb) = (self.network_of(a), self.network_of(b));
         let mut segments = Vec::new();
         push_port(&mut segments, self, from, true);
@@ -90,12 +105,45 @@ impl Fleet {
             push_air(&mut segments, self, to, 1.0);
         }
         push_port(&mut segments, self, to, false);
-        Some(Path {
+        Path {
             class: far.class,
             delay: half(na).then(far.delay).then(half(nb)),
             loss: 1.0 - (1.0 - na.loss) * (1.0 - far.loss) * (1.0 - nb.loss),
             segments,
-        })
+        }
+    }
+}
+
+/// The paths of a fleet by index: each in a time that grows with neither distances nor overrides.
+#[derive(Debug)]
+pub struct Ways<'a> {
+    fleet: &'a Fleet,
+    /// The first distance between two networks, either way round, as [`Fleet::path`] takes it.
+    distances: BTreeMap<(NetworkId, NetworkId), &'a Distance>,
+    /// In the fleet's order.
+    overrides: BTreeMap<(NodeId, NodeId), Vec<&'a LinkOverride>>,
+}
+
+impl<'a> Ways<'a> {
+    /// Indexes `fleet`.
+    pub fn new(fleet: &'a Fleet) -> Self {
+        let mut distances = BTreeMap::new();
+        for d in &fleet.distances {
+            distances.entry((d.a.min(d.b), d.a.max(d.b))).or_insert(d);
+        }
+        let mut overrides: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for o in &fleet.overrides {
+            overrides.entry((o.from, o.to)).or_default().push(o);
+        }
+        Self { fleet, distances, overrides }
+    }
+
+    /// The same as [`Fleet::path`].
+    pub fn path(&self, from: NodeId, to: NodeId) -> Option<Path> {
+        let (a, b) = (self.fleet.node(from).network, self.fleet.node(to).network);
+        let distance = || self.distances.get(&(a.min(b), a.max(b))).copied();
+        let overrides = self.overrides.get(&(from, to)).into_iter().flatten().copied();
+        self.fleet.path_over(from, to, distance, overrides)
     }
 }
 

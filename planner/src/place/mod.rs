@@ -1,13 +1,22 @@
 //! The searches that find plans.
 
-mod chain;
-
 use serde::{Deserialize, Serialize};
 
-use crate::cost::predict::Load;
+use self::costs::Costs;
+use self::exact::{Exact, NODES_MAX};
+use crate::cost::predict::{Load, predict};
 use crate::fleet::{Fleet, NodeId};
 use crate::model::Model;
-use crate::plan::{Plan, Prediction};
+use crate::plan::{Pipeline, Plan, Prediction};
+
+mod costs;
+mod exact;
+mod prefill;
+mod replicas;
+mod ring;
+mod rounds;
+mod subsets;
+mod tail;
 
 /// What a plan should be best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -122,51 +131,57 @@ pub enum Refusal {
 /// # Errors
 /// A [`Refusal`] that names the violated constraint.
 pub fn place(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refusal> {
-    let c = &ask.constraints;
-    let mut nodes: Vec<_> =
-        fleet.ids().filter(|n| fleet.node(*n).has_model && !c.excluded.contains(n)).collect();
-    if nodes.is_empty() {
-        return Err(Refusal::NoNodes("none has the weights on its disk and is not excluded".into()));
+    let costs = Costs::new(fleet, model, ask);
+    let mut nodes = costs.usable();
+    let usable = nodes.len();
+    if nodes.len() > NODES_MAX {
+        let us = |n: usize| costs.compute(n, costs.decode(1)).range_us(0, costs.layers);
+        let last = |n: &usize| !ask.constraints.pinned.iter().any(|p| p.index() == *n);
+        nodes.sort_by(|a, b| last(a).cmp(&last(b)).then(us(*a).total_cmp(&us(*b))));
+        nodes.truncate(NODES_MAX);
+        nodes.sort_unstable();
     }
-    nodes.sort_by(|a, b| {
-        let speed = |n: &NodeId| fleet.node(*n).device.bandwidth_bytes_per_s;
-        speed(b).total_cmp(&speed(a)).then(a.cmp(b))
-    });
-    nodes.truncate(8);
-    let table = chain::Table::new(fleet, model, ask, nodes);
-    let allowed = |p: &crate::plan::Pipeline| {
-        let solo = p.stages.len() == 1;
-        match c.shape {
-            Shape::Solo => solo,
-            Shape::Pipeline => !solo,
-            Shape::Auto | Shape::Replicas => true,
-        }
+    if nodes.is_empty() {
+        return Err(Refusal::NoNodes(
+            "none has the model on its disk, is not excluded, and holds a stage".into(),
+        ));
+    }
+    let exact = Exact::new(&costs, &nodes)
+        .ok_or_else(|| Refusal::Constraint("a pinned node cannot take part".into()))?;
+    let objectives = [Objective::Tpot, Objective::Throughput, Objective::Ttft];
+    let mut found = Vec::new();
+    for objective in objectives {
+        found.push((
+            objective,
+            exact
+                .best(objective)
+                .ok_or_else(|| Refusal::Constraint("no cut keeps all constraints".into()))?,
+        ));
+    }
+    let candidates: Vec<Candidate> =
+        found.iter().filter_map(|(_, f)| candidate(&costs, f.replicas.clone())).collect();
+    let of = found.iter().position(|(o, _)| *o == ask.objective).expect("all objectives were searched");
+    let recommended = candidates[of].clone();
+    Ok(Placement {
+        recommended,
+        pareto: candidates,
+        left_out: Vec::new(),
+        exact: found[of].1.certain && usable <= NODES_MAX,
+        gap: 0.0,
+    })
+}
+
+/// A plan of these replicas with what is predicted of it.
+fn candidate(costs: &Costs<'_>, replicas: Vec<Pipeline>) -> Option<Candidate> {
+    let sessions = replicas.iter().flat_map(|r| &r.stages).map(|s| costs.sessions(s)).min()?;
+    let c = &costs.ask.constraints;
+    let plan = Plan {
+        model: costs.model.name.clone(),
+        replicas,
+        experts: Vec::new(),
+        context: c.context,
+        sessions: sessions.max(c.sessions),
     };
-    let mut found: Vec<Candidate> = table
-        .best_by_set()
-        .into_iter()
-        .flatten()
-        .filter(|(_, p)| allowed(p) && c.pinned.iter().all(|n| p.stages.iter().any(|s| s.node == *n)))
-        .filter_map(|(_, pipeline)| {
-            let plan = Plan {
-                model: model.name.clone(),
-                replicas: vec![pipeline],
-                experts: Vec::new(),
-                context: c.context,
-                sessions: c.sessions,
-            };
-            let prediction =
-                crate::cost::predict::predict(fleet, model, &plan, &ask.load, &crate::cost::constants::RING)?;
-            Some(Candidate { plan, prediction })
-        })
-        .collect();
-    let value = |p: &Prediction| match ask.objective {
-        Objective::Tpot => p.tpot_ms,
-        Objective::Ttft => p.ttft_ms,
-        Objective::Throughput => -p.throughput_tok_s,
-    };
-    found.sort_by(|a, b| value(&a.prediction).total_cmp(&value(&b.prediction)));
-    let recommended =
-        found.first().cloned().ok_or_else(|| Refusal::Constraint("no allowed plan fits".into()))?;
-    Ok(Placement { recommended, pareto: found, left_out: Vec::new(), exact: false, gap: 0.0 })
+    let prediction = predict(costs.fleet, costs.model, &plan, &costs.ask.load, &costs.software)?;
+    Some(Candidate { plan, prediction })
 }
