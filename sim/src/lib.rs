@@ -8,7 +8,7 @@
 //! * [`mesh`]: a mesh under test and the [`mesh::Play`] that runs on it, the same in both worlds.
 //! * [`memory`]: the world for figures and thousands of nodes.
 //! * [`over_turmoil`]: the world of hardship: real framing over turmoil, up to about 30 hosts.
-//! * [`stepped`]: their clock, exact between the steps of the timers under it.
+//! * [`timeline`], [`stepped`]: their clocks, exact to the nanosecond over timers that are not.
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
 //! * [`baseline`]: other engines, played over the same links.
@@ -28,4 +28,5 @@ pub mod report;
 pub mod scenario;
 pub mod seed;
 pub mod stepped;
+pub mod timeline;
 pub mod wires;

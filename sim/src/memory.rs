@@ -1,9 +1,8 @@
 //! The world of figures and of thousands of nodes: every node a task of one paused runtime, frames handed over in
-//! memory at the time the network model says. One of tokio's milliseconds is one microsecond here.
+//! memory at the time the network model says. Time jumps from one deadline to the next ([`Timeline`]).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use node::clock::{Clock, Instant};
 use node::ids::PeerId;
@@ -17,27 +16,14 @@ use tokio::task::{AbortHandle, JoinError, JoinSet, LocalSet};
 use crate::engine::SimEngine;
 use crate::mesh::{Ground, Mesh, MeshError, MeshSpec, Order, Play};
 use crate::record::NodeProbe;
-use crate::stepped::{Elapsed, STEP, SteppedClock};
+use crate::timeline::Timeline;
 use crate::wires::{
     Arrival, BACKLOG_STREAMS, CONNECT_NS, Fate, HANDSHAKE_BYTES, Incoming, Life, ReceivingEnd, SendingEnd,
     UNREAD_FRAMES, Wires,
 };
 
-/// Tokio milliseconds per simulated microsecond make this many tokio seconds per simulated second.
-pub const SCALE: u32 = 1_000;
-
-/// The paused runtime's time since the run began.
-#[derive(Debug, Clone, Copy)]
-pub struct Start(tokio::time::Instant);
-
-impl Elapsed for Start {
-    fn elapsed(&self) -> Duration {
-        self.0.elapsed()
-    }
-}
-
-/// A node's time in memory.
-pub type MemoryClock = SteppedClock<Start>;
+/// Time is not dilated here: it is exact to the nanosecond.
+pub const SCALE: u32 = 1;
 
 /// The doors of a node in memory.
 #[derive(Debug)]
@@ -45,8 +31,8 @@ pub struct Memory;
 
 impl World for Memory {
     type Transport = MemoryTransport;
-    type Engine = SimEngine<MemoryClock>;
-    type Clock = MemoryClock;
+    type Engine = SimEngine<Timeline>;
+    type Clock = Timeline;
     type Probe = NodeProbe;
 }
 
@@ -58,13 +44,13 @@ type Ports = Arc<Mutex<BTreeMap<NodeId, mpsc::Sender<Incoming>>>>;
 pub struct MemoryTransport {
     life: Life,
     wires: Wires,
-    clock: MemoryClock,
+    clock: Timeline,
     ports: Ports,
     incoming: Arc<tokio::sync::Mutex<mpsc::Receiver<Incoming>>>,
 }
 
 impl MemoryTransport {
-    fn new(life: Life, wires: Wires, clock: MemoryClock, ports: Ports) -> Self {
+    fn new(life: Life, wires: Wires, clock: Timeline, ports: Ports) -> Self {
         let (port, incoming) = mpsc::channel(BACKLOG_STREAMS);
         ports.lock().unwrap_or_else(PoisonError::into_inner).insert(life.node, port);
         Self { life, wires, clock, ports, incoming: Arc::new(tokio::sync::Mutex::new(incoming)) }
@@ -100,7 +86,7 @@ impl MemoryTransport {
 
 impl Transport for MemoryTransport {
     type Tx = MemoryTx;
-    type Rx = ReceivingEnd<MemoryClock>;
+    type Rx = ReceivingEnd<Timeline>;
 
     fn local(&self) -> PeerId {
         self.life.peer()
@@ -117,7 +103,7 @@ impl Transport for MemoryTransport {
         Err(NetError::Unreachable)
     }
 
-    async fn accept(&self) -> Result<(PeerId, Lane, ReceivingEnd<MemoryClock>), NetError> {
+    async fn accept(&self) -> Result<(PeerId, Lane, ReceivingEnd<Timeline>), NetError> {
         let incoming = self.incoming.lock().await.recv().await.ok_or(NetError::Closed)?;
         Ok(ReceivingEnd::new(self.wires.clone(), self.clock.clone(), self.life, incoming))
     }
@@ -126,7 +112,7 @@ impl Transport for MemoryTransport {
 /// The sending end of a stream in memory.
 #[derive(Debug)]
 pub struct MemoryTx {
-    end: SendingEnd<MemoryClock>,
+    end: SendingEnd<Timeline>,
     queue: mpsc::Sender<Arrival>,
 }
 
@@ -160,7 +146,7 @@ impl Drop for MemoryTx {
 struct Lives<P: Play> {
     ground: Ground,
     play: P,
-    clock: MemoryClock,
+    clock: Timeline,
     ports: Ports,
     tasks: JoinSet<()>,
     running: BTreeMap<NodeId, AbortHandle>,
@@ -220,7 +206,7 @@ fn panicked(ended: Result<(), JoinError>) -> Option<MeshError> {
 /// Puts `play` on a mesh in memory and returns when it is over.
 ///
 /// # Errors
-/// When the runtime cannot start, or a node's own task panics.
+/// When the runtime cannot start, a node's own task panics, or nothing can happen any more.
 pub fn run<P: Play>(spec: MeshSpec, play: &P) -> Result<(), MeshError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -231,13 +217,13 @@ pub fn run<P: Play>(spec: MeshSpec, play: &P) -> Result<(), MeshError> {
 }
 
 async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
-    let clock = MemoryClock::new(aligned_start().await, SCALE);
+    let clock = Timeline::default();
     let directed = play.direct(Mesh::new(ground.clone(), clock.clone()));
     let nodes = ground.spec.nodes();
     let mut lives = Lives {
         ground,
         play,
-        clock,
+        clock: clock.clone(),
         ports: Ports::default(),
         tasks: JoinSet::new(),
         running: BTreeMap::new(),
@@ -249,14 +235,6 @@ async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
         biased;
         error = lives.supervise() => Err(error),
         () = directed => Ok(()),
-    }
-}
-
-/// Tokio rounds deadlines up to whole milliseconds of its own start: from the first such edge on they are exact.
-async fn aligned_start() -> Start {
-    #[expect(clippy::disallowed_methods, reason = "the run's clock does not exist yet")]
-    {
-        tokio::time::sleep(STEP).await;
-        Start(tokio::time::Instant::now())
+        () = clock.run() => Err(MeshError::Stalled),
     }
 }

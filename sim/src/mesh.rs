@@ -51,6 +51,9 @@ pub enum MeshError {
     /// A node's task panicked or ended the world: a fault of this program, not of the scenario.
     #[error("a node broke: {0}")]
     Broken(String),
+    /// Nobody waits for any time: the play has stopped before its end. A fault of this program.
+    #[error("the run has stopped: everything waits for something that cannot happen")]
+    Stalled,
     /// The world could not be set up.
     #[error("the world cannot start: {0}")]
     Setup(String),

@@ -16,7 +16,6 @@ use planner::model::Model;
 use planner::plan::LayerRange;
 use proptest::prelude::*;
 use sim::engine::{Condition, EngineSpec, SimEngine, reference_tokens};
-use sim::memory::SCALE;
 use sim::record::Recorder;
 use sim::seed::Seed;
 
@@ -36,7 +35,7 @@ fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
 /// Must be made inside of the paused runtime.
 fn clock() -> TokioClock {
     #[expect(clippy::disallowed_methods, reason = "the clock under test begins here")]
-    TokioClock::new(tokio::time::Instant::now(), SCALE)
+    TokioClock::new(tokio::time::Instant::now(), 1_000)
 }
 
 fn engine_with(device: Device, error: (f64, f64), condition: Arc<Condition>) -> SimEngine<TokioClock> {
