@@ -11,10 +11,12 @@
 //! * [`timeline`], [`stepped`]: their clocks, exact to the nanosecond over timers that are not.
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
+//! * [`advice`]: what would help most, by asking the planner about changed fleets.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
+pub mod advice;
 pub mod baseline;
 mod digest;
 pub mod engine;

@@ -16,6 +16,15 @@ const INCLUDE_DEPTH: usize = 16;
 /// A scenario is a page of text; a file larger than this is something else, and is not read.
 const FILE_BYTES_MOST: u64 = 4 << 20;
 
+/// A scenario, and the files it was read from: itself, then what it includes, in the order of reading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// Its files.
+    pub files: Vec<PathBuf>,
+}
+
 /// Reads the scenario in the file `path`. `overrides` are dotted keys and values, as `--set` takes them; `seed` goes
 /// before the file's own.
 ///
@@ -26,9 +35,23 @@ pub fn load(
     overrides: &[(String, String)],
     seed: Option<u64>,
 ) -> Result<Scenario, ScenarioError> {
+    load_with_files(path, overrides, seed).map(|loaded| loaded.scenario)
+}
+
+/// As [`load`], and says which files were read.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with_files(
+    path: &Path,
+    overrides: &[(String, String)],
+    seed: Option<u64>,
+) -> Result<Loaded, ScenarioError> {
     let mut loader = Loader::default();
     let root = loader.file(path, None);
-    loader.finish(path, root, overrides, seed)
+    let files = loader.sources.names().map(PathBuf::from).collect();
+    let scenario = loader.finish(path, root, overrides, seed)?;
+    Ok(Loaded { scenario, files })
 }
 
 /// Reads the scenario `text` as if it stood in the file `path`, which need not exist.

@@ -24,7 +24,7 @@ mod suggest;
 mod tree;
 
 pub use error::{Problem, ScenarioError};
-pub use load::{load, load_text};
+pub use load::{Loaded, load, load_text, load_with_files};
 pub use schema::schema;
 
 use planner::fleet::{Delay, Fleet, NodeId};

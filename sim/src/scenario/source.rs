@@ -53,6 +53,11 @@ impl Sources {
         self.all.first().map_or("", |s| &s.text)
     }
 
+    /// The names of the texts, in the order in which they were read.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|s| s.name.as_str())
+    }
+
     /// The folder of the file a span lies in: paths written there are relative to it.
     pub(crate) fn folder(&self, span: &Span) -> &Path {
         let name = self.source(span.start).map_or("", |s| s.name.as_str());

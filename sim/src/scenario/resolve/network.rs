@@ -33,13 +33,9 @@ pub(super) fn one_way(reading: &Reading, given: &Delays, jitter_default_us: f64)
         }
         (Some(leaf), None) => {
             let half_us = reading.get(Some(leaf))? / 2.0;
-            // A preset's jitter gives way to a shorter round trip; one that was written does not.
-            let jitter_us = jitter.unwrap_or(jitter_default_us.min(half_us / 2.0));
-            if jitter_us > half_us {
-                let message = "the jitter of the two ways is more than the mean round trip";
-                reading.fault_in(leaf, message, "`rtt` counts the jitter in: rtt >= 2 x jitter");
-            }
-            Some(Delay { base_us: (half_us - jitter_us).max(0.0), jitter_us })
+            // The mean is what was measured, and a trip cannot vary by more than it takes.
+            let jitter_us = jitter.unwrap_or(jitter_default_us).min(half_us);
+            Some(Delay { base_us: half_us - jitter_us, jitter_us })
         }
         (None, Some(leaf)) => {
             let base_us = reading.get(Some(leaf))?;
@@ -130,16 +126,9 @@ fn distance(reading: &Reading, raw: &RawDistance, networks: &[Network]) -> Vec<D
             let Some(rtt_us) = reading.for_copy(&pair, || pair_rtt(reading, rtt, i, j, ends.len())) else {
                 return found;
             };
-            let given = Some(rtt_us * DISTANCE_JITTER / 2.0);
-            let jitter_us = reading.get(raw.jitter).or(given).unwrap_or(0.0);
-            if jitter_us > rtt_us / 2.0 {
-                reading.fault_in(
-                    rtt,
-                    "the jitter of the two ways is more than the mean round trip",
-                    "rtt >= 2 x jitter",
-                );
-            }
-            let delay = Delay { base_us: (rtt_us / 2.0 - jitter_us).max(0.0), jitter_us };
+            let usual_us = rtt_us * DISTANCE_JITTER / 2.0;
+            let jitter_us = reading.get(raw.jitter).unwrap_or(usual_us).min(rtt_us / 2.0);
+            let delay = Delay { base_us: rtt_us / 2.0 - jitter_us, jitter_us };
             found.push(Distance { a: *a, b: *b, delay, class, loss });
         }
     }
