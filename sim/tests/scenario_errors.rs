@@ -318,3 +318,18 @@ fn a_problem_in_an_included_file_is_placed_in_that_file() {
     assert!(found.problems()[0].file().ends_with("net.toml"));
     assert_eq!((found.problems()[0].line(), found.problems()[0].key()), (2, "network.home.class"));
 }
+
+#[test]
+fn a_model_file_that_is_none_is_placed_at_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("bad.gguf"), "GGUF is not what this is").unwrap();
+    let shape = "model = { layers = 12, hidden = 512, ffn = 2048 }";
+    for (file, part) in [("bad.gguf", "bad.gguf"), ("none.gguf", "none.gguf")] {
+        let text = RIGHT.replace(shape, &format!("model = {{ gguf = \"{file}\" }}"));
+        let found = load_text(&folder.path().join("main.toml"), &text, &[], None).unwrap_err();
+        assert_eq!(found.problems().len(), 1, "{found}");
+        let problem = &found.problems()[0];
+        assert_eq!((problem.key(), problem.line()), ("model.gguf", 2));
+        assert!(problem.message().contains(part), "{}", problem.message());
+    }
+}

@@ -1,6 +1,6 @@
 //! The model: from the catalog, from a GGUF file, or from a shape written into the scenario.
 
-use planner::model::{Attention, Experts, Layer, Model, catalog};
+use planner::model::{Attention, Experts, Layer, Model, catalog, gguf};
 
 use crate::scenario::kind::{NameOr, Text};
 use crate::scenario::leaf::Leaf;
@@ -48,21 +48,19 @@ pub(super) fn model(reading: &Reading, raw: &RawScenario) -> Option<Model> {
 }
 
 fn from_catalog(reading: &Reading, leaf: Leaf<NameOr<RawModel>>, name: &str) -> Option<Model> {
-    let found = catalog::find(name);
-    found
-        .map_err(|error| {
-            let text = error.to_string();
-            let (message, cure) =
-                text.split_once("; ").unwrap_or((&text, "describe it by a table [model] else"));
-            reading.fault_in(leaf, message, cure);
-        })
-        .ok()
+    let told = |error: catalog::CatalogError| {
+        let text = error.to_string();
+        let (message, cure) = text.split_once("; ").unwrap_or((&text, "or describe it by a table [model]"));
+        reading.fault_in(leaf, message, cure);
+    };
+    catalog::find(name).map_err(told).ok()
 }
 
 fn from_file(reading: &Reading, leaf: Leaf<Text>) -> Option<Model> {
-    let name = reading.get(Some(leaf))?;
-    reading.fault_in(leaf, format!("{name} is not read"), "describe it by a table [model]");
-    None
+    let written = reading.get(Some(leaf))?;
+    let path = reading.sources.folder(&reading.at(leaf).node.span).join(written);
+    let cure = "the path is relative to the scenario's file; only the header is read";
+    gguf::read(&path).map_err(|error| reading.fault_in(leaf, error.to_string(), cure)).ok()
 }
 
 /// A transformer by its widths, as a model card has them.
@@ -95,29 +93,10 @@ struct ExpertShape {
 impl Shape {
     fn read(reading: &Reading, raw: &RawModel) -> Option<Self> {
         let count = |leaf| reading.checked(leaf, count_within(1, WIDTH_MOST));
+        Self::check_keys(reading, raw);
         let layers = reading.checked(raw.layers, count_within(1, LAYERS_MOST));
         let hidden = count(raw.hidden);
-        if raw.hidden.is_none() {
-            let message = "a model given by its shape needs `hidden`";
-            reading.fault_here(
-                raw.here,
-                message,
-                "write the width of its residual stream, such as hidden = 4096",
-            );
-        }
-        if raw.bits.is_some() && raw.size.is_some() {
-            reading.fault_here(raw.here, "`bits` and `size` both say how large it is", "keep one of them");
-        }
         let experts = raw.experts.as_ref().and_then(|raw| ExpertShape::read(reading, raw));
-        let dense = experts.as_ref().is_none_or(|e| e.dense_layers > 0);
-        if raw.ffn.is_none() && dense && raw.experts.as_ref().is_none_or(|e| e.dense_layers.is_some()) {
-            let message = "a model with dense layers needs `ffn`";
-            reading.fault_here(
-                raw.here,
-                message,
-                "write the inner width of its feed-forward layers, such as ffn = 11008",
-            );
-        }
         let (layers, hidden) = (layers?, hidden?);
         let heads = count(raw.heads).unwrap_or((hidden / HEAD_WIDTH).max(1));
         let not_empty = |bytes: &u64| above_zero("the size", "\"17 GB\"")(&(*bytes as f64));
@@ -138,6 +117,26 @@ impl Shape {
             kv_per_token: reading.get(raw.kv_per_token),
             context_max: count(raw.context_max).unwrap_or(8192),
         })
+    }
+
+    fn check_keys(reading: &Reading, raw: &RawModel) {
+        if raw.hidden.is_none() {
+            let message = "a model given by its shape needs `hidden`";
+            reading.fault_here(
+                raw.here,
+                message,
+                "write the width of its residual stream, such as hidden = 4096",
+            );
+        }
+        if raw.bits.is_some() && raw.size.is_some() {
+            reading.fault_here(raw.here, "`bits` and `size` both say how large it is", "keep one of them");
+        }
+        let dense = raw.experts.as_ref().is_none_or(|experts| experts.dense_layers.is_some());
+        if raw.ffn.is_none() && dense {
+            let message = "a model with dense layers needs `ffn`";
+            let cure = "write the inner width of its feed-forward layers, such as ffn = 11008";
+            reading.fault_here(raw.here, message, cure);
+        }
     }
 
     /// Parameters of attention and norms of one layer: queries and output, keys and values.

@@ -1,15 +1,16 @@
 //! What a leaf can be: quantities with units, numbers, words, names. Each reads itself, and says in the schema what it
 //! takes.
 
-use planner::place::{Objective, Shape};
-use planner::units::{self, UnitError};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::json;
+mod union;
+mod word;
 
-use super::presets::Preset;
-use super::suggest;
+use planner::units::{self, UnitError};
+use schemars::{Schema, SchemaGenerator, json_schema};
+
 use super::tree::{Node, Value};
-use super::{EngineKind, WorldKind};
+
+pub(crate) use union::{Engines, Figure, Groups, NameOr, Names, RoundTrip, Split, Tokens};
+pub(crate) use word::Word;
 
 /// What was wrong with a value, and what would be right.
 #[derive(Debug, Clone, PartialEq)]
@@ -263,188 +264,5 @@ impl Kind for Text {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string" })
-    }
-}
-
-/// Words of a fixed set.
-pub(crate) trait Words: Copy + 'static {
-    /// The set's name in the schema.
-    const NAME: &'static str;
-    /// What one of them is.
-    const WHAT: &'static str;
-    /// The words and what they mean.
-    const ALL: &'static [(&'static str, Self)];
-}
-
-/// One word of the set `W`.
-pub(crate) struct Word<W>(std::marker::PhantomData<W>);
-
-impl<W: Words> Kind for Word<W> {
-    type Out = W;
-    const NAME: &'static str = W::NAME;
-    const DRAWN: bool = true;
-
-    fn read(node: &Node) -> Result<W, Wrong> {
-        let words = || W::ALL.iter().map(|(word, _)| *word);
-        let Value::Text(text) = &node.value else {
-            let all: Vec<&str> = words().collect();
-            return Err(Wrong::type_of(
-                &node.value,
-                W::WHAT,
-                &format!("write one of: {}", suggest::list(&all)),
-            ));
-        };
-        W::ALL.iter().find(|(word, _)| word == text).map(|(_, meaning)| *meaning).ok_or_else(|| {
-            Wrong::new(format!("`{text}` is not {}", W::WHAT), suggest::cure(text, "there are", words()))
-        })
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        let words: Vec<&str> = W::ALL.iter().map(|(word, _)| *word).collect();
-        json_schema!({ "type": "string", "enum": words })
-    }
-}
-
-impl Words for WorldKind {
-    const NAME: &'static str = "World";
-    const WHAT: &'static str = "a world";
-    const ALL: &'static [(&'static str, Self)] = &[("turmoil", Self::Turmoil), ("memory", Self::Memory)];
-}
-
-impl Words for EngineKind {
-    const NAME: &'static str = "Engine";
-    const WHAT: &'static str = "an engine";
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("ring", Self::Ring),
-        ("llama-rpc", Self::LlamaRpc),
-        ("llama-rpc-558", Self::LlamaRpc558),
-        ("llama-rpc-8", Self::LlamaRpc8),
-        ("hop-by-hop", Self::HopByHop),
-        ("client-relay", Self::ClientRelay),
-        ("exo", Self::Exo),
-        ("tensor-parallel", Self::TensorParallel),
-    ];
-}
-
-impl Words for Objective {
-    const NAME: &'static str = "Objective";
-    const WHAT: &'static str = "an objective";
-    const ALL: &'static [(&'static str, Self)] =
-        &[("tpot", Self::Tpot), ("throughput", Self::Throughput), ("ttft", Self::Ttft)];
-}
-
-impl Words for Shape {
-    const NAME: &'static str = "Mode";
-    const WHAT: &'static str = "a mode";
-    const ALL: &'static [(&'static str, Self)] = &[
-        ("auto", Self::Auto),
-        ("solo", Self::Solo),
-        ("pipeline", Self::Pipeline),
-        ("replicas", Self::Replicas),
-    ];
-}
-
-impl Words for &'static Preset {
-    const NAME: &'static str = "LinkClass";
-    const WHAT: &'static str = "a class of network";
-    const ALL: &'static [(&'static str, Self)] = super::presets::ALL;
-}
-
-/// A value of several possible shapes; whoever resolves it takes it apart.
-macro_rules! union {
-    ($(#[$doc:meta])* $kind:ident, $schema:tt) => {
-        $(#[$doc])*
-        pub(crate) struct $kind;
-
-        impl Kind for $kind {
-            type Out = Node;
-            const NAME: &'static str = stringify!($kind);
-
-            fn read(node: &Node) -> Result<Node, Wrong> {
-                Ok(node.clone())
-            }
-
-            fn schema(_: &mut SchemaGenerator) -> Schema {
-                let schema = json!($schema);
-                Schema::try_from(schema).expect("a JSON object is a schema")
-            }
-        }
-    };
-}
-
-union!(
-    /// One name or several.
-    Names, { "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] }
-);
-union!(
-    /// A cut: parts by node, parts in the order of the nodes, or a rule.
-    Split, { "anyOf": [
-        { "enum": ["equal", "memory"] },
-        { "type": "array", "items": { "type": "number", "exclusiveMinimum": 0 }, "minItems": 1 },
-        { "type": "object", "additionalProperties": { "type": "number", "exclusiveMinimum": 0 }, "minProperties": 1 },
-    ] }
-);
-union!(
-    /// A length: a number of tokens, or a distribution drawn for each request.
-    Tokens, { "anyOf": [
-        { "type": "integer", "minimum": 1 },
-        { "type": "object", "required": ["uniform"], "additionalProperties": false, "properties": {
-            "uniform": { "type": "array", "items": { "type": "integer", "minimum": 1 }, "minItems": 2, "maxItems": 2 } } },
-        { "type": "object", "required": ["median", "p90", "max"], "additionalProperties": false, "properties": {
-            "median": { "type": "integer", "minimum": 1 }, "p90": { "type": "integer", "minimum": 1 },
-            "max": { "type": "integer", "minimum": 1 } } },
-    ] }
-);
-union!(
-    /// A round trip: one for all pairs, or a matrix.
-    RoundTrip, { "anyOf": [
-        { "type": "string" },
-        { "type": "object" },
-        { "type": "array", "items": { "type": "array", "items": { "type": "string" } } },
-    ] }
-);
-union!(
-    /// Two groups of nodes.
-    Groups, { "type": "array", "minItems": 2, "maxItems": 2, "items":
-        { "anyOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] } }
-);
-union!(
-    /// A published figure: one, or the ends of a range.
-    Figure, { "anyOf": [
-        { "type": "number", "exclusiveMinimum": 0 },
-        { "type": "array", "items": { "type": "number", "exclusiveMinimum": 0 }, "minItems": 2, "maxItems": 2 },
-    ] }
-);
-
-/// A list of engines.
-pub(crate) struct Engines;
-
-impl Kind for Engines {
-    type Out = Node;
-    const NAME: &'static str = "Engines";
-
-    fn read(node: &Node) -> Result<Node, Wrong> {
-        Ok(node.clone())
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "array", "items": Word::<EngineKind>::schema(generator) })
-    }
-}
-
-/// A name, or a table that says it all.
-pub(crate) struct NameOr<T>(std::marker::PhantomData<T>);
-
-impl<T: JsonSchema> Kind for NameOr<T> {
-    type Out = Node;
-    const NAME: &'static str = "NameOrTable";
-
-    fn read(node: &Node) -> Result<Node, Wrong> {
-        Ok(node.clone())
-    }
-
-    fn schema(generator: &mut SchemaGenerator) -> Schema {
-        let choice = Text::schema_with_ranges(generator);
-        json_schema!({ "anyOf": [choice, generator.subschema_for::<T>()] })
     }
 }
