@@ -79,6 +79,8 @@ pub struct EngineSpec {
     pub seed: Seed,
     /// Which start of the node this is; steps after a restart draw their own errors.
     pub incarnation: u64,
+    /// Layers that are in memory from the start.
+    pub loaded: Option<LayerRange>,
 }
 
 /// A device with its weights and KV.
@@ -93,6 +95,8 @@ pub struct SimEngine<C: Clock> {
     step_error: Option<LogNormal<f64>>,
     rng: ChaCha8Rng,
     layers: Option<LayerRange>,
+    /// Weights and activation buffers of these layers.
+    fixed_bytes: u64,
     sessions: BTreeMap<SessionId, Context>,
     kv_used_bytes: u64,
 }
@@ -104,7 +108,7 @@ fn factor(relative: f64) -> Option<LogNormal<f64>> {
 }
 
 impl<C: Clock> SimEngine<C> {
-    /// A device with nothing loaded.
+    /// A device with `spec.loaded` in memory.
     pub fn new(spec: EngineSpec, clock: C, recorder: Recorder, condition: Arc<Condition>) -> Self {
         let seed = spec.seed.fork("device");
         let device_factor =
@@ -113,21 +117,20 @@ impl<C: Clock> SimEngine<C> {
             step_error: factor(spec.compute_error.1),
             rng: seed.fork("steps").fork_index(spec.incarnation).rng(),
             device_factor,
-            spec,
             clock,
             recorder,
             condition,
-            layers: None,
+            layers: spec.loaded,
+            fixed_bytes: fixed_bytes(&spec.model, spec.loaded),
             sessions: BTreeMap::new(),
             kv_used_bytes: 0,
+            spec,
         }
     }
 
     /// KV bytes there is room for beside weights and activations.
-    fn kv_room_bytes(&self, layers: LayerRange) -> u64 {
-        let model = &self.spec.model;
-        let taken = weight_bytes(model, layers) + activation_bytes(model);
-        let room = self.spec.device.usable_bytes().saturating_sub(taken);
+    fn kv_room_bytes(&self) -> u64 {
+        let room = self.spec.device.usable_bytes().saturating_sub(self.fixed_bytes);
         (room as f64 * self.condition.share_left()) as u64
     }
 
@@ -143,7 +146,7 @@ impl<C: Clock> SimEngine<C> {
                 layers.end
             )));
         }
-        let need = weight_bytes(&self.spec.model, layers) + activation_bytes(&self.spec.model);
+        let need = fixed_bytes(&self.spec.model, Some(layers));
         let have = self.spec.device.usable_bytes();
         if need > have {
             return Err(EngineError::Device(format!("the layers need {need} bytes, the device has {have}")));
@@ -163,7 +166,13 @@ impl<C: Clock> SimEngine<C> {
     fn forget_all(&mut self) {
         self.sessions.clear();
         self.kv_used_bytes = 0;
-        self.recorder.holds(self.spec.node, 0);
+        self.tell_memory();
+    }
+
+    /// What the device has in memory goes on record.
+    fn tell_memory(&self) {
+        let bytes = self.fixed_bytes + self.kv_used_bytes;
+        self.recorder.holds(self.spec.node, self.sessions.len(), bytes);
     }
 
     /// Runs one session's share on its context. On an error nothing of it is kept.
@@ -176,7 +185,7 @@ impl<C: Clock> SimEngine<C> {
         let model = Arc::clone(&self.spec.model);
         let grown =
             kv_bytes(&model, layers, held + work.count).saturating_sub(kv_bytes(&model, layers, held));
-        if self.kv_used_bytes + grown > self.kv_room_bytes(layers) {
+        if self.kv_used_bytes + grown > self.kv_room_bytes() {
             return Err(EngineError::NoRoom);
         }
         self.kv_used_bytes += grown;
@@ -210,6 +219,11 @@ impl<C: Clock> SimEngine<C> {
             dispatch_us: planned.dispatch_us * times,
         }
     }
+}
+
+/// Weights and activation buffers of `layers`.
+fn fixed_bytes(model: &Model, layers: Option<LayerRange>) -> u64 {
+    layers.map_or(0, |layers| weight_bytes(model, layers) + activation_bytes(model))
 }
 
 /// What comes into the range, one word per token.
@@ -250,6 +264,7 @@ impl<C: Clock> Engine for SimEngine<C> {
         if let Some(layers) = layers {
             self.check_loadable(model, layers)?;
         }
+        self.fixed_bytes = fixed_bytes(&self.spec.model, layers);
         self.forget_all();
         let Some(layers) = layers else {
             self.layers = None;
@@ -292,7 +307,7 @@ impl<C: Clock> Engine for SimEngine<C> {
         let time = self.duration(layers, &sequences);
         let software_us = self.spec.software.per_step_us;
         self.recorder.stepped(self.spec.node, began.0, &time, software_us, &shares);
-        self.recorder.holds(self.spec.node, self.sessions.len());
+        self.tell_memory();
         let ended_ns = began.0 + ((time.total_us() + software_us) * 1e3).round() as u64;
         self.clock.sleep_until(node::clock::Instant(ended_ns)).await;
         results
@@ -313,7 +328,7 @@ impl<C: Clock> Engine for SimEngine<C> {
     fn release(&mut self, session: SessionId) {
         if let (Some(layers), Some(context)) = (self.layers, self.sessions.remove(&session)) {
             self.kv_used_bytes -= kv_bytes(&self.spec.model, layers, context.len());
-            self.recorder.holds(self.spec.node, self.sessions.len());
+            self.tell_memory();
         }
     }
 

@@ -12,6 +12,9 @@
 //! * [`wires`]: what a crash or a partition means for frames and streams, the same in both worlds.
 //! * [`record`]: what a run leaves behind, and where each token's time went.
 //! * [`advice`]: what would help most, by asking the planner about changed fleets.
+//! * `workload`, `faults`: what comes and what goes wrong, drawn from the seed.
+//! * [`run`]: one scenario, run: nodes, clients, faults, and the whole answer.
+//! * [`oracle`]: what must hold of every run, one invariant a file.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
@@ -20,15 +23,19 @@ pub mod advice;
 pub mod baseline;
 mod digest;
 pub mod engine;
+mod faults;
 pub mod link;
 pub mod memory;
 pub mod mesh;
+pub mod oracle;
 pub mod outcome;
 pub mod over_turmoil;
 pub mod record;
 pub mod report;
+pub mod run;
 pub mod scenario;
 pub mod seed;
 pub mod stepped;
 pub mod timeline;
 pub mod wires;
+mod workload;

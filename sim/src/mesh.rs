@@ -3,7 +3,7 @@
 //! A run is written once, as a [`Play`]; [`memory::run`](crate::memory::run) and
 //! [`over_turmoil::run`](crate::over_turmoil::run) put it on.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +12,7 @@ use node::world::{Doors, World};
 use planner::cost::constants::Software;
 use planner::fleet::{Fleet, NodeId};
 use planner::model::Model;
+use planner::plan::LayerRange;
 use tokio::sync::Notify;
 
 use crate::engine::{Condition, EngineSpec, SimEngine};
@@ -34,6 +35,8 @@ pub struct MeshSpec {
     pub compute_error: (f64, f64),
     /// Software costs per hop and step.
     pub software: Software,
+    /// What the nodes' first lives have in memory already. Later lives begin with nothing.
+    pub loaded: BTreeMap<NodeId, LayerRange>,
     /// Who writes down what happens.
     pub recorder: Recorder,
 }
@@ -117,6 +120,7 @@ impl Ground {
     {
         let node = self.spec.fleet.node(life.node);
         let seed = self.seed(life.node);
+        let loaded = self.spec.loaded.get(&life.node).copied().filter(|_| life.incarnation == 0);
         let engine = EngineSpec {
             node: life.node,
             device: node.device.clone(),
@@ -126,10 +130,11 @@ impl Ground {
             compute_error: self.spec.compute_error,
             seed,
             incarnation: life.incarnation,
+            loaded,
         };
         let condition = Arc::clone(&self.conditions[life.node.index()]);
         // What the life before held went with it.
-        self.spec.recorder.holds(life.node, 0);
+        self.spec.recorder.holds(life.node, 0, 0);
         Doors {
             transport,
             engine: SimEngine::new(engine, clock.clone(), self.spec.recorder.clone(), condition),
@@ -210,7 +215,7 @@ impl<C: Clock> Mesh<C> {
 
     fn crash(&self, node: NodeId) {
         if self.knows(node) && self.ground.wires.stop(node, self.clock.now()) {
-            self.ground.spec.recorder.holds(node, 0);
+            self.ground.spec.recorder.holds(node, 0, 0);
             self.ground.order(Order::Kill(node));
         }
     }

@@ -37,6 +37,8 @@ pub struct Activity {
     pub sent_bytes: u64,
     /// Sessions whose KV its engine holds.
     pub kv_sessions: u32,
+    /// The most its engine ever had in memory: weights, activation buffers and KV, bytes.
+    pub memory_peak_bytes: u64,
 }
 
 /// The tokens of one session.
@@ -220,10 +222,11 @@ impl Recorder {
         self.ledger().span(began_ns, ended_ns, |names| (names[node.index()].clone(), "load", what));
     }
 
-    /// So many sessions have KV on `node` now.
-    pub(crate) fn holds(&self, node: NodeId, sessions: usize) {
+    /// So many sessions have KV on `node` now, and everything there takes so much memory.
+    pub(crate) fn holds(&self, node: NodeId, sessions: usize, bytes: u64) {
         if let Some(activity) = self.ledger().activity.get_mut(node.index()) {
             activity.kv_sessions = sessions as u32;
+            activity.memory_peak_bytes = activity.memory_peak_bytes.max(bytes);
         }
     }
 }

@@ -47,6 +47,7 @@ fn engine_with(device: Device, error: (f64, f64), condition: Arc<Condition>) -> 
         software: RING,
         compute_error: error,
         seed: Seed::new(1),
+        loaded: None,
         incarnation: 0,
     };
     SimEngine::new(spec, clock(), Recorder::new(vec!["n".into()], false), condition)

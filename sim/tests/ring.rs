@@ -161,6 +161,7 @@ fn play_with(
         seed: Seed::new(3),
         compute_error: (0.05, 0.02),
         software: RING,
+        loaded: std::collections::BTreeMap::new(),
         recorder: recorder.clone(),
     };
     let ring = Ring {

@@ -3,6 +3,7 @@
 
 mod fixture;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -175,6 +176,7 @@ fn play(world: &str, fleet: &Fleet, case: Case, faults: &[(u64, FaultKind)], sec
         seed: Seed::new(3),
         compute_error: (0.0, 0.0),
         software: RING,
+        loaded: BTreeMap::new(),
         recorder: Recorder::new(names, false),
     };
     let until = Duration::from_secs(seconds);

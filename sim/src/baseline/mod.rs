@@ -9,11 +9,9 @@
 //! * `pipelines`: a ring, a reply that goes back through every stage, a client between the stages.
 //! * `tensor_parallel`: every layer on every node.
 //! * `serving`: requests, batches, faults; what comes of it.
-//! * `arrivals`: when requests come, and how long they are.
 //! * `course`: time, and where it goes, during one step.
 //! * `machine`: devices with the errors that the planner does not see.
 
-mod arrivals;
 mod course;
 mod llama_rpc;
 mod machine;

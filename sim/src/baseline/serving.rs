@@ -11,7 +11,6 @@ use planner::cost::step::Sequence;
 use planner::fleet::NodeId;
 use planner::plan::{Breakdown, Epoch, Plan};
 
-use super::arrivals::{Arrival, ArrivalStream};
 use super::course::Course;
 use super::machine::Machines;
 use super::{PlayError, Played};
@@ -19,6 +18,7 @@ use crate::link::Net;
 use crate::outcome::{Incident, NodeUse, Outcome, RequestRecord, Status};
 use crate::scenario::{Fault, FaultKind, Scenario, WorldKind};
 use crate::seed::Seed;
+use crate::workload::{Arrival, ArrivalStream};
 
 /// A stream in progress.
 #[derive(Debug)]

@@ -20,7 +20,7 @@ pub mod stats;
 pub mod summary;
 
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 
 use std::path::{Path, PathBuf};
 
