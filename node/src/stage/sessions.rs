@@ -208,14 +208,10 @@ impl Sessions {
 
     /// The session has ended: frees its KV, and that of the stages after this one.
     pub(super) fn close(&mut self, session: SessionId, attempt: Attempt, at: Instant) {
-        let Some(known) = self.table.get(&session).filter(|s| s.alive && s.attempt <= attempt) else {
-            return self.remember(session, attempt, at);
-        };
-        if let Some(to) = known.next() {
-            let stage = (known.index + 1) as u16;
-            self.duties.push(Duty::Close { to, session, attempt, stage });
+        if self.table.get(&session).is_some_and(|s| s.alive && s.attempt <= attempt) {
+            self.close_next(session);
+            self.end(session);
         }
-        self.end(session);
         self.remember(session, attempt, at);
     }
 
@@ -255,11 +251,21 @@ impl Sessions {
         self.table.insert(session, ended);
     }
 
-    /// A stream from `from` broke: what was on it may be lost, so its sessions cannot go on.
+    /// A stream from `from` broke: what was on it may be lost, so its sessions cannot go on. It may have been the
+    /// head's, so the stages after this one are told too.
     pub(super) fn broken(&mut self, from: PeerId, lane: Lane) {
         let hit = |s: &Session| s.alive && s.fed_by == from && s.lane == lane;
         for (session, attempt) in self.select(hit) {
             self.fail(session, attempt, Nack::PreviousLost);
+            self.close_next(session);
+        }
+    }
+
+    fn close_next(&mut self, session: SessionId) {
+        let Some(known) = self.table.get(&session) else { return };
+        if let Some(to) = known.next() {
+            let stage = (known.index + 1) as u16;
+            self.duties.push(Duty::Close { to, session, attempt: known.attempt, stage });
         }
     }
 

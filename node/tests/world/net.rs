@@ -1,0 +1,213 @@
+//! A network in memory: every frame takes the same time, streams keep their order, nodes can be killed and parted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use node::clock::{Clock, Instant, TokioClock};
+use node::ids::PeerId;
+use node::transport::{Lane, NetError, Rx, Transport, Tx};
+use node::wire::Frame;
+use tokio::sync::{Notify, mpsc};
+
+/// One way.
+pub(crate) const DELAY: Duration = Duration::from_millis(2);
+/// Frames on a stream before its sender waits.
+const WINDOW: usize = 32;
+/// Until a dead peer's silence is noticed.
+const CONNECT: Duration = Duration::from_millis(300);
+
+type Incoming = (PeerId, Lane, NetRx);
+
+#[derive(Default)]
+struct State {
+    ports: BTreeMap<u32, mpsc::Sender<Incoming>>,
+    /// Which life of each node is on; none while it is dead.
+    lives: BTreeMap<u32, u64>,
+    parted: BTreeSet<(u32, u32)>,
+    /// Frames of the data plane sent so far.
+    sent: usize,
+    /// Kill that node when so many were sent.
+    trap: Option<(usize, u32)>,
+    log: Vec<(u32, u32, Lane, Frame)>,
+    logging: bool,
+}
+
+/// The network. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Net {
+    state: Arc<Mutex<State>>,
+    pub(crate) clock: TokioClock,
+    /// Somebody walked into the trap.
+    pub(crate) sprung: Arc<Notify>,
+}
+
+impl Net {
+    pub(crate) fn new(clock: TokioClock) -> Self {
+        Self { state: Arc::default(), clock, sprung: Arc::new(Notify::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// A new life of `node`.
+    pub(crate) fn join(&self, node: u32, life: u64) -> NetTransport {
+        let (port, incoming) = mpsc::channel(1024);
+        let mut state = self.lock();
+        state.ports.insert(node, port);
+        state.lives.insert(node, life);
+        drop(state);
+        NetTransport { net: self.clone(), node, life, incoming: Arc::new(tokio::sync::Mutex::new(incoming)) }
+    }
+
+    pub(crate) fn leave(&self, node: u32) {
+        let mut state = self.lock();
+        state.ports.remove(&node);
+        state.lives.remove(&node);
+    }
+
+    pub(crate) fn part(&self, a: u32, b: u32) {
+        self.lock().parted.extend([(a, b), (b, a)]);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.lock().parted.clear();
+    }
+
+    pub(crate) fn set_trap(&self, after: usize, node: u32) {
+        self.lock().trap = Some((after, node));
+    }
+
+    pub(crate) fn sent(&self) -> usize {
+        self.lock().sent
+    }
+
+    pub(crate) fn keep_log(&self) {
+        self.lock().logging = true;
+    }
+
+    pub(crate) fn log(&self) -> Vec<(u32, u32, Lane, Frame)> {
+        self.lock().log.clone()
+    }
+
+    /// Puts a frame into a node as if `from` had sent it.
+    pub(crate) async fn forge(&self, from: u32, to: u32, frame: Frame) {
+        let (queue, frames) = mpsc::channel(1);
+        let life = self.lock().lives[&from];
+        let rx = NetRx { net: self.clone(), from: (from, life), frames };
+        let port = self.lock().ports[&to].clone();
+        port.send((PeerId::from_index(from), Lane::Decode, rx)).await.unwrap();
+        queue.send((self.clock.now(), frame)).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+
+    fn lives(&self, node: u32, life: u64) -> bool {
+        self.lock().lives.get(&node) == Some(&life)
+    }
+
+    /// Whether the frame leaves, and the trap it springs.
+    fn pass(&self, from: u32, to: u32, lane: Lane, frame: &Frame) -> bool {
+        let mut state = self.lock();
+        if state.logging {
+            state.log.push((from, to, lane, frame.clone()));
+        }
+        if !matches!(frame, Frame::Control(_)) {
+            state.sent += 1;
+            if state.trap.is_some_and(|(after, _)| state.sent == after) {
+                let (_, node) = state.trap.take().unwrap();
+                state.ports.remove(&node);
+                state.lives.remove(&node);
+                self.sprung.notify_one();
+            }
+        }
+        !state.parted.contains(&(from, to))
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct NetTransport {
+    net: Net,
+    node: u32,
+    life: u64,
+    incoming: Arc<tokio::sync::Mutex<mpsc::Receiver<Incoming>>>,
+}
+
+impl Transport for NetTransport {
+    type Tx = NetTx;
+    type Rx = NetRx;
+
+    fn local(&self) -> PeerId {
+        PeerId::from_index(self.node)
+    }
+
+    async fn open(&self, peer: PeerId, lane: Lane) -> Result<NetTx, NetError> {
+        let to = peer.index();
+        assert_ne!(to, self.node, "a node must not reach itself over the network");
+        let port = {
+            let state = self.net.lock();
+            let parted = state.parted.contains(&(self.node, to));
+            state.ports.get(&to).filter(|_| !parted).cloned().zip(state.lives.get(&to).copied())
+        };
+        let Some((port, life)) = port else {
+            self.net.clock.sleep(CONNECT).await;
+            return Err(NetError::Unreachable);
+        };
+        self.net.clock.sleep(DELAY * 2).await;
+        let (queue, frames) = mpsc::channel(WINDOW);
+        let from = (self.node, self.life);
+        let rx = NetRx { net: self.net.clone(), from, frames };
+        let local = self.local();
+        port.send((local, lane, rx)).await.map_err(|_| NetError::Unreachable)?;
+        Ok(NetTx { net: self.net.clone(), from: self.node, to: (to, life), lane, queue })
+    }
+
+    async fn accept(&self) -> Result<(PeerId, Lane, NetRx), NetError> {
+        self.incoming.lock().await.recv().await.ok_or(NetError::Closed)
+    }
+}
+
+pub(crate) struct NetTx {
+    net: Net,
+    from: u32,
+    to: (u32, u64),
+    lane: Lane,
+    queue: mpsc::Sender<(Instant, Frame)>,
+}
+
+impl Tx for NetTx {
+    async fn send(&mut self, frame: Frame) -> Result<(), NetError> {
+        let passes = self.net.pass(self.from, self.to.0, self.lane, &frame);
+        if !self.net.lives(self.to.0, self.to.1) {
+            return Err(NetError::Closed);
+        }
+        // What goes into a partition is lost, and nobody is told.
+        if !passes {
+            return Ok(());
+        }
+        let at = self.net.clock.now().after(DELAY);
+        self.queue.send((at, frame)).await.map_err(|_| NetError::Closed)
+    }
+}
+
+pub(crate) struct NetRx {
+    net: Net,
+    from: (u32, u64),
+    frames: mpsc::Receiver<(Instant, Frame)>,
+}
+
+impl Rx for NetRx {
+    async fn recv(&mut self) -> Result<Option<Frame>, NetError> {
+        match self.frames.recv().await {
+            Some((at, frame)) => {
+                self.net.clock.sleep_until(at).await;
+                Ok(Some(frame))
+            }
+            None if self.net.lives(self.from.0, self.from.1) => Ok(None),
+            None => {
+                self.net.clock.sleep(DELAY).await;
+                Err(NetError::Closed)
+            }
+        }
+    }
+}
