@@ -7,7 +7,7 @@ use planner::cost::constants::RING;
 use planner::cost::predict::predict;
 use planner::model::Model;
 use planner::place::{Ask, Objective, Placement, Refusal};
-use planner::plan::{LayerRange, NodeId, Plan, Prediction};
+use planner::plan::{LayerRange, NodeId, Pipeline, Plan, Prediction};
 
 use crate::view::FleetView;
 
@@ -67,6 +67,11 @@ impl Planning {
         self.changed |= before != said;
     }
 
+    /// Which start of the node is known to hold its layers.
+    pub(crate) fn incarnation(&self, node: NodeId) -> Option<u64> {
+        self.ready.get(&node).copied()
+    }
+
     /// A node's device could not load.
     pub(crate) fn failed(&mut self, node: NodeId, incarnation: u64) {
         self.ready.remove(&node);
@@ -121,11 +126,29 @@ impl Planning {
         if self.refused.as_ref() == Some(&out) {
             return None;
         }
-        let found = self.search(current, &out);
+        let found = current.and_then(|plan| self.mended(plan, &out));
+        let found = found.or_else(|| self.search(current, &out).map(|(plan, _)| plan));
         if found.is_none() {
             self.refused = Some(out);
         }
-        found.map(|(plan, _)| plan)
+        found
+    }
+
+    /// The replicas that nobody left, and what can be made of the other nodes: sessions of the former go on.
+    fn mended(&self, current: &Plan, out: &BTreeSet<NodeId>) -> Option<Plan> {
+        let whole = |r: &&Pipeline| !r.stages.iter().any(|s| out.contains(&s.node));
+        let mut plan = current.clone();
+        plan.replicas = current.replicas.iter().filter(whole).cloned().collect();
+        if plan.replicas.is_empty() {
+            return None;
+        }
+        let taken: BTreeSet<NodeId> = plan.stages().map(|s| s.node).chain(out.iter().copied()).collect();
+        if let Some((more, _)) = self.search(None, &taken)
+            && more.context >= plan.context
+        {
+            plan.replicas.extend(more.replicas);
+        }
+        Some(plan)
     }
 
     /// A plan that improves the asked objective over `current` by the named share, now that nodes have come back.

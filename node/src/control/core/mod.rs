@@ -5,9 +5,12 @@
 //! themselves for it while the network is parted: both plan, and when it heals the higher epoch holds, of equal ones
 //! the lower maker's. Heads alone emit tokens, so two plans at once cost time, never a token.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lead;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use planner::model::Model;
 use planner::place::Ask;
@@ -161,7 +164,7 @@ impl Core {
                 self.compare(now, node, epoch, by, (ready, incarnation));
             }
             Control::Suspect { peer } => self.suspect(now, peer),
-            Control::Publish { epoch, by, plan } => self.published(epoch, by, plan),
+            Control::Publish { epoch, by, plan } => self.published(now, epoch, by, plan),
             Control::Ready { epoch, ok, incarnation } if epoch == self.epoch() => {
                 if ok {
                     self.planning.says(node, true, incarnation);
@@ -268,7 +271,11 @@ impl Core {
             let epoch = self.epoch();
             self.send(node, Control::Want { epoch });
         } else if self.is_planner() {
-            self.planning.says(node, false, incarnation);
+            // What it says of an older plan may hold for this one: its layers need not have changed.
+            let is_rival = epoch == self.epoch();
+            if is_rival || self.planning.incarnation(node).is_some_and(|known| known != incarnation) {
+                self.planning.says(node, false, incarnation);
+            }
             self.tell_plan(node, epoch);
         }
     }
@@ -283,13 +290,15 @@ impl Core {
         self.send(node, Control::Serving { epoch, by, replicas });
     }
 
-    fn published(&mut self, epoch: Epoch, by: PeerId, plan: Plan) {
+    fn published(&mut self, now: Instant, epoch: Epoch, by: PeerId, plan: Plan) {
         let newer = self
             .followed
             .as_ref()
             .is_none_or(|f| (epoch, std::cmp::Reverse(by)) > (f.epoch, std::cmp::Reverse(f.by)));
         if newer && is_sound(&plan, &self.view, &self.model) {
             self.follow(epoch, by, Arc::new(plan));
+            // Who planned without this node might have planned better with it.
+            self.improve_at = self.is_planner().then(|| now.after(self.limits.replan_rest));
         }
     }
 
@@ -364,101 +373,6 @@ impl Core {
                 }
             }
         }
-    }
-
-    /// Watches the planning node, or everybody when that is this node.
-    fn aim(&mut self, now: Instant) {
-        let planner = self.planner();
-        if std::mem::replace(&mut self.aimed, true) && self.watching == Some(planner) {
-            return;
-        }
-        let before = self.watching.replace(planner);
-        if planner != self.me {
-            self.improve_at = None;
-            let first = now.after(self.liveness.period() / 2);
-            return self.liveness.watch([(planner, true, first)]);
-        }
-        if before != Some(self.me) {
-            self.planning.forget_others(self.me);
-        }
-        let staged: BTreeSet<NodeId> =
-            self.followed.as_ref().map(|f| f.plan.stages().map(|s| s.node).collect()).unwrap_or_default();
-        let all = self.view.len() as u32;
-        let step = self.liveness.period() / all.max(1);
-        let others = (0..all).filter(|n| *n != self.me.0);
-        // Spread over a period, so that a large fleet does not answer all at once.
-        let peers = others.map(|n| (NodeId(n), staged.contains(&NodeId(n)), now.after(step * n)));
-        self.liveness.watch(peers);
-    }
-
-    fn plan(&mut self, now: Instant) {
-        let current = self.followed.as_ref().map(|f| Arc::clone(&f.plan));
-        let lost = self.liveness.lost();
-        let mut next = self.planning.replacement(current.as_deref(), lost);
-        if next.is_none() && self.improve_at.is_some_and(|at| now >= at) {
-            self.improve_at = None;
-            next = current.and_then(|plan| self.planning.improvement(&plan, lost));
-        }
-        let Some(plan) = next else { return };
-        let (epoch, by) = (Epoch(self.highest.0.saturating_add(1)), self.peer(self.me));
-        self.follow(epoch, by, Arc::new(plan));
-        self.aim(now);
-        self.tell_all(|core| {
-            let plan = core.followed.as_ref().map(|f| Plan::clone(&f.plan));
-            plan.map(|plan| Control::Publish { epoch, by, plan })
-        });
-        self.told_at = None;
-    }
-
-    fn tell_all(&mut self, what: impl Fn(&Self) -> Option<Control>) {
-        for node in (0..self.view.len() as u32).map(NodeId) {
-            if node != self.me
-                && !self.liveness.is_lost(node)
-                && let Some(control) = what(self)
-            {
-                self.send(node, control);
-            }
-        }
-    }
-
-    /// Brings what serves up to date on this node.
-    fn refresh(&mut self) {
-        let Some(Followed { epoch, by, plan }) = self.followed.clone() else { return };
-        let serving = self.planning.serving(&plan, self.liveness.lost());
-        if serving != self.serving {
-            self.serving = serving.clone();
-            self.actions.push(Action::Serve { epoch, by, serving });
-        }
-    }
-
-    /// Tells all others what serves, at a bounded rate.
-    fn report(&mut self, now: Instant) {
-        if !self.untold() || now < self.tell_due() {
-            return;
-        }
-        let (epoch, by) = (self.epoch(), self.maker());
-        let replicas = listed(&self.serving);
-        self.tell_all(|_| Some(Control::Serving { epoch, by, replicas: replicas.clone() }));
-        self.told = Some((epoch, by, self.serving.clone()));
-        self.told_at = Some(now);
-    }
-
-    /// Whether this node plans, and knows enough to: everybody has answered or is lost, no newer plan is on its way.
-    fn may_plan(&self) -> bool {
-        self.is_planner() && self.liveness.all_known() && self.behind_until.is_none()
-    }
-
-    /// Whether others know less than this planning node.
-    fn untold(&self) -> bool {
-        let known = |(epoch, by, serving): &(Epoch, PeerId, BTreeMap<usize, u64>)| {
-            (*epoch, *by) == (self.epoch(), self.maker()) && *serving == self.serving
-        };
-        self.may_plan() && self.followed.is_some() && !self.told.as_ref().is_some_and(known)
-    }
-
-    fn tell_due(&self) -> Instant {
-        let rest: Duration = self.liveness.period() / 4;
-        self.told_at.map_or(Instant(0), |at| at.after(rest))
     }
 }
 
