@@ -146,11 +146,6 @@ impl<'a> Costs<'a> {
         self.class[node]
     }
 
-    /// A device of each class.
-    pub(super) fn devices(&self) -> &[&'a Device] {
-        &self.devices
-    }
-
     /// Nodes that constraints let take part: they have the model and are not excluded.
     pub(super) fn allowed(&self) -> Vec<usize> {
         let mut out = vec![false; self.fleet.nodes.len()];
@@ -162,13 +157,14 @@ impl<'a> Costs<'a> {
         (0..self.fleet.nodes.len()).filter(|i| !out[*i] && self.fleet.nodes[*i].has_model).collect()
     }
 
-    /// Of those, the ones whose memory holds some stage.
+    /// Of those, the ones whose memory holds some stage, and that compute at all.
     pub(super) fn usable(&self) -> Vec<usize> {
         let holds = |i: &usize| {
             let reach = self.reach(*i);
             let (least, layers) = (self.min_layers(), self.layers);
             let middle = (1..layers).any(|e| e >= reach.from[e] + least);
-            reach.solo || reach.first_end >= least || middle || reach.last_from + least <= layers
+            let room = reach.solo || reach.first_end >= least || middle || reach.last_from + least <= layers;
+            room && self.compute_us(*i).is_finite()
         };
         self.allowed().into_iter().filter(holds).collect()
     }

@@ -3,20 +3,30 @@
 use serde::{Deserialize, Serialize};
 
 use self::costs::Costs;
-use self::exact::{Exact, NODES_MAX};
+use self::exact::{Exact, Found, NODES_MAX};
+use self::refusal::refusal;
+pub use self::replan::{HORIZON_US, Replan, ReplanCost, cost as replan_cost, replan};
+use self::wide::Wide;
 use crate::cost::predict::{Load, predict};
 use crate::fleet::{Fleet, NodeId};
 use crate::model::Model;
 use crate::plan::{Pipeline, Plan, Prediction};
 
+mod bound;
 mod costs;
 mod exact;
+mod explain;
+mod pool;
 mod prefill;
+mod rate;
+mod refusal;
+mod replan;
 mod replicas;
 mod ring;
 mod rounds;
 mod subsets;
 mod tail;
+mod wide;
 
 /// What a plan should be best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -132,43 +142,67 @@ pub enum Refusal {
 /// A [`Refusal`] that names the violated constraint.
 pub fn place(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refusal> {
     let costs = Costs::new(fleet, model, ask);
-    let mut nodes = costs.usable();
-    let usable = nodes.len();
-    if nodes.len() > NODES_MAX {
-        let us = |n: usize| costs.compute(n, costs.decode(1)).range_us(0, costs.layers);
-        let last = |n: &usize| !ask.constraints.pinned.iter().any(|p| p.index() == *n);
-        nodes.sort_by(|a, b| last(a).cmp(&last(b)).then(us(*a).total_cmp(&us(*b))));
-        nodes.truncate(NODES_MAX);
-        nodes.sort_unstable();
+    if let Some(nonsense) = refusal::nonsense(&costs) {
+        return Err(Refusal::Constraint(nonsense));
     }
-    if nodes.is_empty() {
-        return Err(Refusal::NoNodes(
-            "none has the model on its disk, is not excluded, and holds a stage".into(),
-        ));
+    let nodes = costs.usable();
+    let search = Search::new(&costs, &nodes).ok_or_else(|| refusal(&costs))?;
+    let recommended = search.best(ask.objective).ok_or_else(|| refusal(&costs))?;
+    let others = [Objective::Tpot, Objective::Throughput, Objective::Ttft];
+    let others = others.into_iter().filter(|o| *o != ask.objective);
+    let (chosen, certain) = (recommended.replicas, recommended.certain);
+    let recommended = candidate(&costs, chosen).ok_or_else(|| refusal(&costs))?;
+    let mut found = vec![recommended.clone()];
+    found.extend(others.filter_map(|o| search.best(o)).filter_map(|f| candidate(&costs, f.replicas)));
+    let gap = if certain { 0.0 } else { bound::gap(&costs, &nodes, &recommended.prediction) };
+    let left_out = explain::left_out(&costs, &nodes, &recommended);
+    Ok(Placement { recommended, pareto: pareto(found), left_out, exact: certain, gap })
+}
+
+/// The search that suits the number of nodes.
+enum Search<'c, 'a> {
+    Exact(Box<Exact<'c, 'a>>),
+    Wide(Box<Wide<'c, 'a>>),
+}
+
+impl<'c, 'a> Search<'c, 'a> {
+    /// `None` where a node that must take part cannot.
+    fn new(costs: &'c Costs<'a>, nodes: &[usize]) -> Option<Self> {
+        if nodes.len() <= NODES_MAX {
+            return Exact::new(costs, nodes).map(|exact| Search::Exact(Box::new(exact)));
+        }
+        let usable = |id: &NodeId| nodes.contains(&id.index());
+        let all = costs.ask.constraints.pinned.iter().all(usable);
+        all.then(|| Search::Wide(Box::new(Wide::new(costs, nodes))))
     }
-    let exact = Exact::new(&costs, &nodes)
-        .ok_or_else(|| Refusal::Constraint("a pinned node cannot take part".into()))?;
-    let objectives = [Objective::Tpot, Objective::Throughput, Objective::Ttft];
-    let mut found = Vec::new();
-    for objective in objectives {
-        found.push((
-            objective,
-            exact
-                .best(objective)
-                .ok_or_else(|| Refusal::Constraint("no cut keeps all constraints".into()))?,
-        ));
+
+    fn best(&self, objective: Objective) -> Option<Found> {
+        match self {
+            Search::Exact(exact) => exact.best(objective),
+            Search::Wide(wide) => wide.best(objective),
+        }
     }
-    let candidates: Vec<Candidate> =
-        found.iter().filter_map(|(_, f)| candidate(&costs, f.replicas.clone())).collect();
-    let of = found.iter().position(|(o, _)| *o == ask.objective).expect("all objectives were searched");
-    let recommended = candidates[of].clone();
-    Ok(Placement {
-        recommended,
-        pareto: candidates,
-        left_out: Vec::new(),
-        exact: found[of].1.certain && usable <= NODES_MAX,
-        gap: 0.0,
-    })
+}
+
+/// Those that none of the others beats in every objective, each once.
+fn pareto(found: Vec<Candidate>) -> Vec<Candidate> {
+    let values = |c: &Candidate| {
+        let p = &c.prediction;
+        [p.tpot_ms, p.ttft_ms, -p.throughput_tok_s]
+    };
+    let beaten = |c: &Candidate| {
+        found.iter().any(|other| {
+            let (a, b) = (values(other), values(c));
+            a != b && a.iter().zip(&b).all(|(x, y)| x <= y)
+        })
+    };
+    let mut front: Vec<Candidate> = Vec::new();
+    for c in found.iter().filter(|c| !beaten(c)) {
+        if !front.iter().any(|kept| values(kept) == values(c)) {
+            front.push(c.clone());
+        }
+    }
+    front
 }
 
 /// A plan of these replicas with what is predicted of it.

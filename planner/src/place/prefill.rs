@@ -120,6 +120,11 @@ impl Prefill {
         best
     }
 
+    /// The ring of the first chunk, with the bound on stages for all chunks together.
+    pub(super) fn first_chunk(&self) -> &Ring {
+        &self.chunks[0]
+    }
+
     /// Time to first token of a ring of these nodes.
     pub(super) fn ttft_us(&self, stages: &[Stage]) -> f64 {
         let ring = &self.chunks[0];

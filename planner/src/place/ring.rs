@@ -272,12 +272,17 @@ impl Ring {
             let total_us = done_us + self.back[j][first];
             improve(&mut best[joined], Best { total_us, first, last: j });
         }
-        let row = table.row_mut(joined, j);
+        self.advance(j, window, reached_us, table.row_mut(joined, j));
+    }
+
+    /// The least cost of each end of a stage on `j` that is not the last, from the cost of reaching each beginning.
+    fn advance(&self, j: usize, window: &Window, reached_us: &[f64], row: &mut [f64]) {
+        let compute = &self.compute[j];
         let mut queue: Vec<(usize, f64)> = Vec::with_capacity(self.layers);
         let mut head = 0;
         for e in (1 + self.min_layers)..self.layers {
             let l = e - self.min_layers;
-            let us = before(l);
+            let us = reached_us[l] - compute.upto[l];
             if us.is_finite() {
                 while queue.len() > head && queue[queue.len() - 1].1 >= us {
                     queue.pop();
@@ -291,6 +296,56 @@ impl Ring {
                 row[e] = us + compute.upto[e] + self.per_stage_us;
             }
         }
+    }
+
+    /// The best cut of a ring over `order` (places in [`Ring::nodes`]), every one of them with a stage, with no stage's
+    /// pace above `longest_us`.
+    pub(super) fn cut(&self, order: &[usize], longest_us: f64) -> Option<(f64, Vec<Stage>)> {
+        let (first, last) = (*order.first()?, *order.last()?);
+        let way_us = self.entry[first] + self.back[last][first];
+        if !way_us.is_finite() {
+            return None;
+        }
+        let windows: Vec<Window> = order.iter().map(|j| self.window(*j, longest_us)).collect();
+        if order.len() == 1 {
+            let whole = windows[0].solo && self.layers >= self.min_layers;
+            let us = way_us + self.per_stage_us + self.compute[first].range_us(0, self.layers);
+            return whole.then(|| (us, vec![self.stage(first, 0, self.layers)]));
+        }
+        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(order.len());
+        let mut row = vec![f64::INFINITY; self.layers + 1];
+        for e in self.min_layers..=windows[0].first_end {
+            row[e] = self.entry[first] + self.per_stage_us + self.compute[first].upto[e];
+        }
+        for (i, j) in order.iter().enumerate().skip(1) {
+            let hop_us = self.hop[order[i - 1]][*j];
+            let reached: Vec<f64> = row.iter().map(|us| us + hop_us).collect();
+            row.fill(f64::INFINITY);
+            self.advance(*j, &windows[i], &reached, &mut row);
+            rows.push(reached);
+        }
+        self.trace_cut(order, &windows, &rows)
+    }
+
+    /// `rows[i]`: the cost of reaching each beginning of stage `i + 1`.
+    fn trace_cut(&self, order: &[usize], windows: &[Window], rows: &[Vec<f64>]) -> Option<(f64, Vec<Stage>)> {
+        let mut end = self.layers;
+        let mut stages = Vec::with_capacity(order.len());
+        let mut total_us = 0.0;
+        for i in (1..order.len()).rev() {
+            let (j, window) = (order[i], &windows[i]);
+            let from = if end == self.layers { window.last_from } else { window.from[end] };
+            let us = |l: usize| rows[i - 1][l] + self.compute[j].range_us(l, end);
+            let l = (from..=end.saturating_sub(self.min_layers)).min_by(|a, b| us(*a).total_cmp(&us(*b)))?;
+            if end == self.layers {
+                total_us = us(l) + self.per_stage_us + self.back[j][order[0]];
+            }
+            stages.push(self.stage(j, l, end));
+            end = l;
+        }
+        stages.push(self.stage(order[0], 0, end));
+        stages.reverse();
+        total_us.is_finite().then_some((total_us, stages))
     }
 
     fn trace(&self, mask: usize, last: usize, windows: &[Window], table: &Table) -> Vec<Stage> {
