@@ -1,13 +1,14 @@
 //! Running one case.
 
-use planner::cost::memory::weight_bytes;
+use planner::cost::memory::{stage_bytes, weight_bytes};
 use planner::plan::{Breakdown, Plan};
 use serde::Serialize;
 use sim::baseline::play;
 use sim::outcome::{Outcome, Status};
 use sim::report::json::engine_name;
 use sim::report::stats::mean;
-use sim::scenario::Scenario;
+use sim::run::run;
+use sim::scenario::{EngineKind, Scenario, WorldKind};
 
 use super::cases::Case;
 use super::{ANOMALY_FACTOR, APART};
@@ -60,7 +61,7 @@ pub struct Prediction {
 /// Runs the case without random compute errors: what is compared is the model, not a draw.
 pub(super) fn predict(case: &Case) -> Result<Prediction, String> {
     let scenario = Scenario { compute_error: (0.0, 0.0), ..case.scenario.clone() };
-    let outcome = play(&scenario, scenario.engine, scenario.seed).map_err(|e| e.to_string())?;
+    let outcome = outcome(&scenario)?;
     let predicted_tok_s = decode_tok_s(&outcome)?;
     let published = &case.published;
     let (low, high) = published.decode_tok_s;
@@ -88,6 +89,25 @@ pub(super) fn predict(case: &Case) -> Result<Prediction, String> {
         note,
         assumed: published.assumed.clone(),
         source: published.source.clone(),
+    })
+}
+
+/// This project's ring is run on real nodes in the memory world, any other engine is played. A cut that leaves a stage no
+/// room is played too: a node refuses it, where the published engine paged.
+fn outcome(scenario: &Scenario) -> Result<Outcome, String> {
+    let seed = scenario.seed;
+    if scenario.engine == EngineKind::Ring && fits(scenario) {
+        return run(scenario, seed, WorldKind::Memory, false).map_err(|e| e.to_string());
+    }
+    play(scenario, scenario.engine, seed).map_err(|e| e.to_string())
+}
+
+/// Whether every stage of a cut given by hand has room for its weights, KV and activations. The planner's cuts have.
+fn fits(scenario: &Scenario) -> bool {
+    let constraints = &scenario.plan.ask.constraints;
+    scenario.plan.split.iter().flatten().all(|(node, layers)| {
+        let need = stage_bytes(&scenario.model, *layers, constraints.context, constraints.sessions);
+        need <= scenario.fleet.node(*node).device.usable_bytes()
     })
 }
 
