@@ -1,5 +1,7 @@
 //! Checks and measurements over the public API of the other crates.
 //!
+//! * [`plots`]: runs every shipped scenario and a few sweeps, and draws what came of them.
 //! * [`validate`]: predicts what others measured, one file per published row, and says how far off it is.
 
+pub mod plots;
 pub mod validate;

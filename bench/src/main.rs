@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::validate;
+use bench::{plots, validate};
 use clap::{Parser, Subcommand};
 
 /// Checks the simulator against the world, and measures it.
@@ -16,6 +16,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the shipped scenarios and a few sweeps, and write CSVs and figures.
+    Plots(plots::PlotsArgs),
     /// Predict every published measurement in a folder of cases and report the errors.
     Validate {
         /// Folder of cases: scenario files, each with a [published] table.
@@ -33,7 +35,21 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
+        Command::Plots(arguments) => run_plots(&arguments),
         Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
+    }
+}
+
+fn run_plots(arguments: &plots::PlotsArgs) -> ExitCode {
+    match plots::run(arguments, &mut |next| eprintln!("{next}")) {
+        Ok(()) => {
+            eprintln!("wrote CSVs and figures to {}", arguments.out.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

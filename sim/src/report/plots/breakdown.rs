@@ -76,7 +76,13 @@ fn name(scene: &mut Scene, middle: f64, run: &Run) {
     let text = fitted(&run.name, 12.0, false, LEFT - 32.0);
     scene.text((LEFT - 12.0, middle - apart), &text, 12.0, Anchor::Right, INK);
     if apart > 0.0 {
-        scene.text((LEFT - 12.0, middle + apart), run.note, 10.5, Anchor::Right, QUIET);
+        scene.text(
+            (LEFT - 12.0, middle + apart),
+            &fitted(&run.note, 10.5, false, LEFT - 32.0),
+            10.5,
+            Anchor::Right,
+            QUIET,
+        );
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::ReportError;
 use super::json::{EngineFigures, RECOMMENDED, Report};
-use super::summary::run_title;
+use super::summary::{engine_title, plan_words};
 use crate::outcome::Answer;
 use crate::scenario::Scenario;
 use scene::{Paint, Scene};
@@ -96,25 +96,28 @@ fn fitted(text: &str, size: f64, bold: bool, width: f64) -> String {
 struct Run {
     /// Who ran it.
     name: String,
-    /// Along which plan, where several are shown.
-    note: &'static str,
+    /// Along which plan; empty where that is the main run's.
+    note: String,
     figures: EngineFigures,
 }
 
 /// The runs of a report: this run, the recommended plan where it was run apart, the baselines from fast to slow.
 fn runs(report: &Report) -> Vec<Run> {
-    let mut runs: Vec<(String, EngineFigures)> = report.runs();
-    let first_baseline = 1 + usize::from(runs.get(1).is_some_and(|(name, _)| name == RECOMMENDED));
-    runs[first_baseline..].sort_by(|(_, a), (_, b)| b.decode_tok_s.total_cmp(&a.decode_tok_s));
-    let note = |n: usize| match n {
-        0 => "this plan",
-        n if n < first_baseline => "recommended plan",
-        _ => "",
-    };
-    runs.into_iter()
-        .enumerate()
-        .map(|(n, (name, figures))| Run { name: run_title(report, &name), note: note(n), figures })
-        .collect()
+    let mut runs: Vec<Run> =
+        report.runs().into_iter().map(|(name, figures)| one_run(report, &name, figures)).collect();
+    runs[0].note = plan_words(&report.plan);
+    let first_baseline = 1 + usize::from(runs.get(1).is_some_and(|run| !run.note.is_empty()));
+    runs[first_baseline..].sort_by(|a, b| b.figures.decode_tok_s.total_cmp(&a.figures.decode_tok_s));
+    runs
+}
+
+fn one_run(report: &Report, name: &str, figures: EngineFigures) -> Run {
+    match &report.recommended {
+        Some(recommended) if name == RECOMMENDED => {
+            Run { name: "recommended plan".to_owned(), note: plan_words(&recommended.plan), figures }
+        }
+        _ => Run { name: engine_title(name).to_owned(), note: String::new(), figures },
+    }
 }
 
 /// Draws `timeline`, `breakdown`, and, where the report has them, `seeds` and the sweep's curves into `directory`.

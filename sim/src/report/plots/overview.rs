@@ -21,8 +21,8 @@ struct Bar {
 
 pub(super) fn draw(title: &str, reports: &[Report]) -> Scene {
     let groups: Vec<(&Report, Vec<Bar>)> = reports.iter().map(|r| (r, bars(r))).collect();
-    let rows: usize = groups.iter().map(|(_, bars)| bars.len()).sum();
-    let bottom = TOP + rows as f64 * BAR + groups.len() as f64 * GAP;
+    let heights: f64 = groups.iter().map(|(_, bars)| height(bars)).sum();
+    let bottom = TOP + heights + groups.len() as f64 * GAP;
     let mut scene = Scene::new(WIDTH, bottom + 48.0);
     legend(
         &mut scene,
@@ -36,9 +36,14 @@ pub(super) fn draw(title: &str, reports: &[Report]) -> Scene {
     let mut top = TOP + GAP / 2.0;
     for (report, bars) in &groups {
         group(&mut scene, &x, top, report, bars);
-        top += bars.len() as f64 * BAR + GAP;
+        top += height(bars) + GAP;
     }
     titled(scene, title, "Output tokens per second of one stream, simulated; longer is better")
+}
+
+/// Room for the bars, and for the two lines beside them.
+fn height(bars: &[Bar]) -> f64 {
+    (bars.len() as f64 * BAR).max(2.0 * BAR)
 }
 
 fn bars(report: &Report) -> Vec<Bar> {
@@ -65,14 +70,15 @@ fn bars(report: &Report) -> Vec<Bar> {
 }
 
 fn group(scene: &mut Scene, x: &Scale, top: f64, report: &Report, bars: &[Bar]) {
-    let middle = top + bars.len() as f64 * BAR / 2.0;
+    let middle = top + height(bars) / 2.0;
+    let first = middle - bars.len() as f64 * BAR / 2.0;
     let lines = [(report.scenario.as_str(), 12.0, INK, -7.5), (report.model.name.as_str(), 10.5, QUIET, 7.5)];
     for (text, size, paint, below) in lines {
         let text = fitted(text, size, false, LEFT - 34.0);
         scene.text((LEFT - 14.0, middle + below), &text, size, Anchor::Right, paint);
     }
     for (n, bar) in bars.iter().enumerate() {
-        let upper = top + n as f64 * BAR;
+        let upper = first + n as f64 * BAR;
         let end = x.at(bar.tok_s);
         scene.rect(x.at_low, upper + 1.0, end.max(x.at_low + 1.0), upper + BAR - 1.0, bar.paint);
         let text = format!("{:.1}  {}", bar.tok_s, bar.note);
