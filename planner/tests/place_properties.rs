@@ -122,7 +122,8 @@ proptest! {
         }
         let best = value(case.ask.objective, &placement.recommended.prediction);
         let front = placement.pareto.iter().map(|c| value(case.ask.objective, &c.prediction));
-        prop_assert_eq!(front.fold(f64::INFINITY, f64::min), best);
+        let least = front.fold(f64::INFINITY, f64::min);
+        prop_assert!((least - best).abs() <= 1e-9 * best.abs(), "{least} {best}");
     }
 }
 
@@ -144,7 +145,7 @@ fn stands_in_the_way(case: &Case, refusal: &Refusal) -> Result<(), TestCaseError
         }
         Refusal::Constraint(text) => {
             let limits = ["shape", "pinned", "latency cap", "minimum layers"];
-            let named: Vec<&str> = limits.into_iter().filter(|l| text.contains(&format!("{l}"))).collect();
+            let named: Vec<&str> = limits.into_iter().filter(|l| text.contains(*l)).collect();
             let free = without(case, &named);
             let relaxed = place(&free.fleet, &free.model, &free.ask);
             if named.is_empty() {
@@ -196,14 +197,16 @@ proptest! {
     fn plans_of_large_fleets_keep_every_constraint_and_their_gap(case in case(LARGE)) {
         let Ok(placement) = place(&case.fleet, &case.model, &case.ask) else { return Ok(()) };
         answers_well(&case, &placement)?;
-        // The best plan of any eight of the nodes is no better than the gap allows.
+        if !case.ask.constraints.pinned.is_empty() {
+            return Ok(());
+        }
+        // The best plan of any few of the nodes is no better than the gap allows.
         let of = |p: &Prediction| value(case.ask.objective, p);
         let (found, gap) = (of(&placement.recommended.prediction), placement.gap);
         for first in [0, 5, 11] {
             let mut few = case.clone();
             let others = case.fleet.ids().filter(|n| n.index() < first || n.index() >= first + 6);
             few.ask.constraints.excluded.extend(others);
-            few.ask.constraints.pinned.clear();
             let Ok(best) = place(&few.fleet, &few.model, &few.ask) else { continue };
             let allowed = found - gap * found.abs();
             let best = of(&best.recommended.prediction);

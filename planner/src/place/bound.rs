@@ -11,6 +11,9 @@ const BATCHES_EACH: u32 = 32;
 /// Ratio of neighbouring large batches; the bound gives away as much.
 const BATCH_STEP: f64 = 1.05;
 
+/// Up to so many nodes the bound looks at the hops of all pairs.
+const PAIRS_OF: usize = 256;
+
 /// By how large a share a plan could be better than `found`, at most.
 pub(super) fn gap(costs: &Costs<'_>, nodes: &[usize], found: &Prediction) -> f64 {
     let share = match costs.ask.objective {
@@ -21,11 +24,11 @@ pub(super) fn gap(costs: &Costs<'_>, nodes: &[usize], found: &Prediction) -> f64
     share.max(0.0)
 }
 
-/// No pipeline decodes a token of one stream in less: the quickest nodes are filled to the brim in any order, the fewest
-/// stages that memory allows are paid for, no hop is.
+/// No pipeline decodes a token of one stream in less: the quickest nodes are filled to the brim in any order, and the
+/// fewest stages that memory allows are paid for, each but the last with the least hop that any node has.
 fn least_token_us(costs: &Costs<'_>, nodes: &[usize]) -> f64 {
     let work = costs.decode(1);
-    filled_us(costs, nodes, |n| layer_least_us(&costs.compute(n, work)))
+    filled_us(costs, nodes, 1, |n| layer_least_us(&costs.compute(n, work)))
 }
 
 /// The same for the last chunk of a prompt, after what the first stage needs for those before it.
@@ -35,7 +38,8 @@ fn least_first_us(costs: &Costs<'_>, nodes: &[usize]) -> f64 {
         let each = chunks.iter().map(|work| layer_least_us(&costs.compute(n, *work)));
         each.fold((0.0, 0.0), |(sum, _), us| (sum + us, us))
     };
-    let through_us = filled_us(costs, nodes, |n| all_us(n).1);
+    let tokens = chunks.last().map_or(1, |work| work.sequence.new_tokens);
+    let through_us = filled_us(costs, nodes, tokens, |n| all_us(n).1);
     // The slowest of `k` stages has the `k`-th part of the work of all chunks at least, and the last chunk, or the first,
     // still passes the others; one stage has all of it. Work that is spread over all nodes bounds both.
     let parallel: f64 = nodes.iter().map(|n| 1.0 / all_us(*n).0).sum();
@@ -47,8 +51,8 @@ fn layer_least_us(compute: &Compute) -> f64 {
 }
 
 /// Time of all layers when the nodes with the least `layer_us` take as many as memory allows, and a step's software on
-/// as many nodes as that takes at least.
-fn filled_us(costs: &Costs<'_>, nodes: &[usize], layer_us: impl Fn(usize) -> f64) -> f64 {
+/// as many nodes as that takes at least, with the least hops for frames of `tokens` tokens between them.
+fn filled_us(costs: &Costs<'_>, nodes: &[usize], tokens: u32, layer_us: impl Fn(usize) -> f64) -> f64 {
     let mut by_speed: Vec<(f64, usize)> =
         nodes.iter().map(|n| (layer_us(*n), most_layers(costs, *n))).collect();
     by_speed.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -60,14 +64,30 @@ fn filled_us(costs: &Costs<'_>, nodes: &[usize], layer_us: impl Fn(usize) -> f64
     }
     let mut by_room: Vec<usize> = by_speed.iter().map(|(_, most)| *most).collect();
     by_room.sort_unstable_by(|a, b| b.cmp(a));
-    let (mut room, mut stages) = (0, 0);
+    let (mut room, mut stages) = (0, 0usize);
     for most in by_room {
         if room < costs.layers {
             room += most;
             stages += 1;
         }
     }
-    us + f64::from(stages) * costs.software.per_step_us
+    let hops_us = least_hops_us(costs, nodes, tokens, stages.saturating_sub(1));
+    us + stages as f64 * costs.software.per_step_us + hops_us
+}
+
+/// No `count` hops from different nodes take less, together.
+fn least_hops_us(costs: &Costs<'_>, nodes: &[usize], tokens: u32, count: usize) -> f64 {
+    if count == 0 || nodes.len() > PAIRS_OF {
+        return count as f64 * costs.software.per_hop_us;
+    }
+    let bytes = costs.frames(tokens).between;
+    let least_us = |a: &usize| {
+        let others = nodes.iter().filter(|b| *b != a);
+        others.map(|b| costs.hop_us(*a, *b, bytes)).fold(f64::INFINITY, f64::min)
+    };
+    let mut hops: Vec<f64> = nodes.iter().map(least_us).filter(|us| us.is_finite()).collect();
+    hops.sort_by(f64::total_cmp);
+    hops.iter().take(count).sum()
 }
 
 /// The most layers in a row that fit on `node` anywhere in the model.

@@ -88,6 +88,8 @@ pub(super) struct Frames {
     pub(super) back: u64,
 }
 
+type ComputeKey = (usize, [u32; 4]);
+
 /// One question with all that its searches look up.
 pub(super) struct Costs<'a> {
     pub(super) fleet: &'a Fleet,
@@ -101,7 +103,8 @@ pub(super) struct Costs<'a> {
     devices: Vec<&'a Device>,
     /// Weight and KV bytes of all layers before.
     bytes_upto: Vec<u64>,
-    compute: RefCell<BTreeMap<(usize, [u32; 4]), Rc<Compute>>>,
+    /// By class and [`Work::key`].
+    compute: RefCell<BTreeMap<ComputeKey, Rc<Compute>>>,
     reach: RefCell<BTreeMap<usize, Rc<Reach>>>,
 }
 
@@ -233,15 +236,15 @@ impl<'a> Costs<'a> {
         };
         let embedding = self.model.embedding_bytes;
         let first_end = (1..layers).take_while(|e| fits(0, *e, embedding)).last().unwrap_or(0);
-        let mut from = vec![1; layers];
         let mut l = 1;
-        for e in 1..layers {
+        // Where not even one layer fits, a stage would begin where it ends: there is none.
+        let advance = |e: usize| {
             while l < e && !fits(l, e, 0) {
                 l += 1;
             }
-            // Where not even one layer fits, no stage ends here.
-            from[e] = if l < e { l } else { e };
-        }
+            l
+        };
+        let from = (0..layers).map(advance).collect();
         let head = self.model.head_bytes;
         let last_from = (1..layers).find(|l| fits(*l, layers, head)).unwrap_or(layers);
         let whole = LayerRange::new(0, layers as u32);

@@ -2,7 +2,7 @@
 
 use super::Objective;
 use super::costs::Costs;
-use super::prefill::Prefill;
+use super::prefill::{Earliest, Prefill};
 use super::replicas::Rates;
 use super::rounds::quickest;
 use super::subsets::Subsets;
@@ -39,7 +39,15 @@ impl<'c, 'a> Exact<'c, 'a> {
         match objective {
             Objective::Tpot => self.for_one_stream(),
             Objective::Throughput => self.for_many_streams(),
-            Objective::Ttft => self.for_first_token(),
+            Objective::Ttft => self.for_first_token(|prefill, allowed| prefill.earliest(allowed)),
+        }
+    }
+
+    /// A good plan for another objective than the asked one, for the front: the best but for a long prompt's first token.
+    pub(super) fn good(&self, objective: Objective) -> Option<Found> {
+        match objective {
+            Objective::Ttft => self.for_first_token(|prefill, allowed| (prefill.promising(allowed), false)),
+            Objective::Tpot | Objective::Throughput => self.best(objective),
         }
     }
 
@@ -54,9 +62,12 @@ impl<'c, 'a> Exact<'c, 'a> {
         Some(Found { replicas, certain: true })
     }
 
-    fn for_first_token(&self) -> Option<Found> {
+    fn for_first_token(
+        &self,
+        search: impl Fn(&Prefill, &dyn Fn(usize) -> bool) -> (Option<Earliest>, bool),
+    ) -> Option<Found> {
         let prefill = Prefill::new(self.costs, &self.subsets.nodes);
-        let (found, certain) = prefill.earliest(f64::INFINITY, &|mask| self.allowed[mask]);
+        let (found, certain) = search(&prefill, &|mask| self.allowed[mask]);
         let main = Pipeline { stages: found?.stages };
         let replicas = self.subsets.complete(self.subsets.mask_of(&main), main);
         Some(Found { replicas, certain })

@@ -1,21 +1,18 @@
 //! The searches that find plans.
-
-use serde::{Deserialize, Serialize};
-
-use self::costs::Costs;
-use self::exact::{Exact, Found, NODES_MAX};
-use self::refusal::refusal;
-pub use self::replan::{HORIZON_US, Replan, ReplanCost, cost as replan_cost, replan};
-use self::wide::Wide;
-use crate::cost::predict::{Load, predict};
-use crate::fleet::{Fleet, NodeId};
-use crate::model::Model;
-use crate::plan::{Pipeline, Plan, Prediction};
+//!
+//! * `exact`: up to eight nodes. `subsets` says which of them may work together, `ring` finds the best cut and order for a
+//!   sum of times, `rounds` for many streams, `prefill`, `flow` and `tail` for the first token, `replicas` divides.
+//! * `wide`: more nodes. Pipelines grow and are improved as a `pool`; `bound` says how far from the best they may be.
+//! * `costs`, `rate`: what all of them look up.
+//! * `refusal`, `explain`, `help`: why there is no plan, why a node is left out, what would be better.
+//! * `replan`: the next plan after a loss, and what the change costs.
 
 mod bound;
 mod costs;
 mod exact;
 mod explain;
+mod flow;
+mod help;
 mod pool;
 mod prefill;
 mod rate;
@@ -27,6 +24,20 @@ mod rounds;
 mod subsets;
 mod tail;
 mod wide;
+
+use serde::{Deserialize, Serialize};
+
+use self::costs::Costs;
+use self::exact::{Exact, Found, NODES_MAX};
+pub use self::help::{Help, Suggestion, does_it_help, merit, would_help_most};
+use self::refusal::refusal;
+pub use self::replan::{HORIZON_US, Replan, ReplanCost, cost as replan_cost, replan};
+use self::rounds::EQUAL;
+use self::wide::Wide;
+use crate::cost::predict::{Load, predict};
+use crate::fleet::{Fleet, NodeId};
+use crate::model::Model;
+use crate::plan::{Pipeline, Plan, Prediction};
 
 /// What a plan should be best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -153,7 +164,7 @@ pub fn place(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refus
     let (chosen, certain) = (recommended.replicas, recommended.certain);
     let recommended = candidate(&costs, chosen).ok_or_else(|| refusal(&costs))?;
     let mut found = vec![recommended.clone()];
-    found.extend(others.filter_map(|o| search.best(o)).filter_map(|f| candidate(&costs, f.replicas)));
+    found.extend(others.filter_map(|o| search.good(o)).filter_map(|f| candidate(&costs, f.replicas)));
     let gap = if certain { 0.0 } else { bound::gap(&costs, &nodes, &recommended.prediction) };
     let left_out = explain::left_out(&costs, &nodes, &recommended);
     Ok(Placement { recommended, pareto: pareto(found), left_out, exact: certain, gap })
@@ -182,6 +193,14 @@ impl<'c, 'a> Search<'c, 'a> {
             Search::Wide(wide) => wide.best(objective),
         }
     }
+
+    /// A plan for another objective than the asked one.
+    fn good(&self, objective: Objective) -> Option<Found> {
+        match self {
+            Search::Exact(exact) => exact.good(objective),
+            Search::Wide(wide) => wide.best(objective),
+        }
+    }
 }
 
 /// Those that none of the others beats in every objective, each once.
@@ -190,15 +209,13 @@ fn pareto(found: Vec<Candidate>) -> Vec<Candidate> {
         let p = &c.prediction;
         [p.tpot_ms, p.ttft_ms, -p.throughput_tok_s]
     };
-    let beaten = |c: &Candidate| {
-        found.iter().any(|other| {
-            let (a, b) = (values(other), values(c));
-            a != b && a.iter().zip(&b).all(|(x, y)| x <= y)
-        })
+    let no_worse = |a: &Candidate, b: &Candidate| {
+        values(a).iter().zip(values(b)).all(|(x, y)| *x <= y + y.abs() * EQUAL)
     };
+    let beaten = |c: &Candidate| found.iter().any(|other| no_worse(other, c) && !no_worse(c, other));
     let mut front: Vec<Candidate> = Vec::new();
     for c in found.iter().filter(|c| !beaten(c)) {
-        if !front.iter().any(|kept| values(kept) == values(c)) {
+        if !front.iter().any(|kept| no_worse(kept, c)) {
             front.push(c.clone());
         }
     }

@@ -69,7 +69,7 @@ impl<'c, 'a> Pool<'c, 'a> {
         let allowed = |mask: usize| mask > 0 && needed & !mask == 0;
         match (self.goal, &self.prefill) {
             (Goal::First, Some(prefill)) => {
-                let found = prefill.promising(f64::INFINITY, &allowed)?;
+                let found = prefill.promising(&allowed)?;
                 Some(Judged { us: found.ttft_us, stages: found.stages })
             }
             (Goal::Round(streams), _) if streams > 1 => {

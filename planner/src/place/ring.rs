@@ -88,6 +88,22 @@ impl Table {
     }
 }
 
+/// The best ring over each subset, ready to be read.
+pub(super) struct Sweep<'r> {
+    ring: &'r Ring,
+    windows: Vec<Window>,
+    table: Table,
+    pub(super) best: Vec<Option<Best>>,
+}
+
+impl Sweep<'_> {
+    /// The stages of the best ring over the subset `mask`.
+    pub(super) fn stages(&self, mask: usize) -> Option<Vec<Stage>> {
+        let best = self.best[mask]?;
+        Some(self.ring.trace(mask, best.last, &self.windows, &self.table))
+    }
+}
+
 impl Ring {
     /// The ring of `nodes` for steps like `work`; the bound is on such a step.
     pub(super) fn new(costs: &Costs<'_>, nodes: &[usize], work: Work, frames: Frames) -> Self {
@@ -143,6 +159,33 @@ impl Ring {
         best
     }
 
+    /// This ring with the way back as short as it is to any first stage: never dearer, and searched in one go.
+    pub(super) fn relaxed(&self) -> Self {
+        let shortest = |row: &Vec<f64>| row.iter().copied().fold(f64::INFINITY, f64::min);
+        let back = self.back.iter().map(|row| vec![shortest(row); row.len()]).collect();
+        Self {
+            nodes: self.nodes.clone(),
+            hop: self.hop.clone(),
+            entry: self.entry.clone(),
+            reach: self.reach.clone(),
+            compute: self.compute.clone(),
+            pace: self.pace.clone(),
+            back,
+            head_given: true,
+            ..*self
+        }
+    }
+
+    /// The best rings over all subsets at once, where the way back does not depend on the first stage.
+    pub(super) fn sweep(&self, longest_us: f64) -> Sweep<'_> {
+        debug_assert!(self.head_given, "else the best ring depends on its first stage");
+        let windows = self.windows(longest_us);
+        let mut best = vec![None; 1 << self.nodes.len()];
+        let mut table = Table::new(self.nodes.len(), self.layers + 1);
+        self.fill(None, &windows, self.nodes.len(), &mut table, &mut best);
+        Sweep { ring: self, windows, table, best }
+    }
+
     /// The stages of the best ring over the subset `mask`, which [`Ring::best`] found under the same bound.
     pub(super) fn stages(&self, mask: usize, best: &Best, longest_us: f64) -> Vec<Stage> {
         let windows = self.windows(longest_us);
@@ -173,15 +216,15 @@ impl Ring {
         let (reach, pace, layers) = (&self.reach[j], &self.pace[j], self.layers);
         let quick = |l: usize, e: usize| pace.range_us(l, e) + self.pace_stage_us <= longest_us;
         let first_end = (1..=reach.first_end).rev().find(|e| quick(0, *e)).unwrap_or(0);
-        let mut from = vec![1; layers.max(1)];
         let mut l = 1;
-        for e in 1..layers {
-            l = l.max(reach.from[e]);
+        let advance = |(e, fits_from): (usize, &usize)| {
+            l = l.max(*fits_from);
             while l < e && !quick(l, e) {
                 l += 1;
             }
-            from[e] = l;
-        }
+            l
+        };
+        let from = reach.from.iter().enumerate().map(advance).collect();
         let last_from = (reach.last_from..layers).find(|l| quick(*l, layers)).unwrap_or(layers);
         Window { first_end, from, last_from, solo: reach.solo && quick(0, layers) }
     }
@@ -224,8 +267,9 @@ impl Ring {
         }
         if window.first_end >= self.min_layers {
             let row = table.row_mut(1 << j, j);
-            for e in self.min_layers..=window.first_end {
-                row[e] = begun_us + compute.upto[e];
+            let ends = self.min_layers..=window.first_end;
+            for (us, upto_us) in row[ends.clone()].iter_mut().zip(&compute.upto[ends]) {
+                *us = begun_us + upto_us;
             }
         }
     }
@@ -280,7 +324,8 @@ impl Ring {
         let compute = &self.compute[j];
         let mut queue: Vec<(usize, f64)> = Vec::with_capacity(self.layers);
         let mut head = 0;
-        for e in (1 + self.min_layers)..self.layers {
+        let ends = row.iter_mut().enumerate().take(self.layers).skip(1 + self.min_layers);
+        for (e, end_us) in ends {
             let l = e - self.min_layers;
             let us = reached_us[l] - compute.upto[l];
             if us.is_finite() {
@@ -293,7 +338,7 @@ impl Ring {
                 head += 1;
             }
             if let Some((_, us)) = queue.get(head) {
-                row[e] = us + compute.upto[e] + self.per_stage_us;
+                *end_us = us + compute.upto[e] + self.per_stage_us;
             }
         }
     }
@@ -314,8 +359,10 @@ impl Ring {
         }
         let mut rows: Vec<Vec<f64>> = Vec::with_capacity(order.len());
         let mut row = vec![f64::INFINITY; self.layers + 1];
-        for e in self.min_layers..=windows[0].first_end {
-            row[e] = self.entry[first] + self.per_stage_us + self.compute[first].upto[e];
+        let begun_us = self.entry[first] + self.per_stage_us;
+        let upto_us = self.compute[first].upto.iter().take(windows[0].first_end + 1);
+        for (us, upto_us) in row.iter_mut().zip(upto_us).skip(self.min_layers) {
+            *us = begun_us + upto_us;
         }
         for (i, j) in order.iter().enumerate().skip(1) {
             let hop_us = self.hop[order[i - 1]][*j];
@@ -357,8 +404,10 @@ impl Ring {
             let (mut found, mut least) = ((last, 0), f64::INFINITY);
             for before in (0..self.nodes.len()).filter(|b| rest & (1 << b) != 0) {
                 let Some(row) = table.row(rest, before) else { continue };
-                for l in from..=end.saturating_sub(self.min_layers) {
-                    let us = row[l] + self.hop[before][last] - self.compute[last].upto[l];
+                let begins =
+                    row.iter().enumerate().take((end + 1).saturating_sub(self.min_layers)).skip(from);
+                for (l, reached_us) in begins {
+                    let us = reached_us + self.hop[before][last] - self.compute[last].upto[l];
                     if us < least {
                         (found, least) = ((before, l), us);
                     }

@@ -13,19 +13,16 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// For rings that begin on node `first`; `None` where the way back does not depend on it.
-    pub(super) fn new(ring: &Ring, first: Option<usize>) -> Self {
+    /// For a ring whose way back does not depend on its first stage.
+    pub(super) fn new(ring: &Ring) -> Self {
         let (nodes, width) = (ring.nodes.len(), ring.layers + 1);
         let rows = vec![f64::INFINITY; (1 << nodes) * nodes * width];
         let mut tail = Self { rows, hop: ring.hop.clone(), nodes, width };
         let mut onward_us = vec![f64::INFINITY; width];
         for free in 1..1usize << nodes {
-            if first.is_some_and(|f| free & (1 << f) != 0) {
-                continue;
-            }
             for j in (0..nodes).filter(|j| free & (1 << j) != 0) {
                 tail.onward(free & !(1 << j), j, &mut onward_us);
-                tail.fill(ring, free, j, first.unwrap_or(j), &onward_us);
+                tail.fill(ring, free, j, &onward_us);
             }
         }
         tail
@@ -36,7 +33,7 @@ impl Tail {
     }
 
     /// The least cost from the end of a stage on `j`, by layers done, with the nodes `free` left.
-    fn onward(&self, free: usize, j: usize, onward_us: &mut [f64]) {
+    pub(super) fn onward(&self, free: usize, j: usize, onward_us: &mut [f64]) {
         onward_us.fill(f64::INFINITY);
         for next in (0..self.nodes).filter(|n| free & (1 << n) != 0) {
             let start = self.start(free, next);
@@ -47,7 +44,7 @@ impl Tail {
         }
     }
 
-    fn fill(&mut self, ring: &Ring, free: usize, j: usize, first: usize, onward_us: &[f64]) {
+    fn fill(&mut self, ring: &Ring, free: usize, j: usize, onward_us: &[f64]) {
         let (layers, compute, reach) = (ring.layers, &ring.compute[j], &ring.reach[j]);
         let start = self.start(free, j);
         // Ends beyond the reach of a beginning are beyond that of every earlier one, so the window of ends only shrinks.
@@ -56,7 +53,7 @@ impl Tail {
         for l in (1..layers).rev() {
             let mut least_us = f64::INFINITY;
             if l >= reach.last_from && l + ring.min_layers <= layers {
-                least_us = compute.range_us(l, layers) + ring.back[j][first];
+                least_us = compute.range_us(l, layers) + ring.back[j][j];
             }
             while pushed > l + ring.min_layers && pushed > 1 {
                 pushed -= 1;
@@ -74,12 +71,5 @@ impl Tail {
             }
             self.rows[start + l] = least_us + ring.per_stage_us;
         }
-    }
-
-    /// What a ring costs at least beyond its stage on `last`, when the nodes of `mask` are used and `done` layers done.
-    pub(super) fn least_us(&self, mask: usize, last: usize, done: usize) -> f64 {
-        let free = !mask & ((1 << self.nodes) - 1);
-        let next = (0..self.nodes).filter(|n| free & (1 << n) != 0);
-        next.map(|n| self.hop[last][n] + self.rows[self.start(free, n) + done]).fold(f64::INFINITY, f64::min)
     }
 }
