@@ -117,6 +117,15 @@ impl Report {
         runs
     }
 
+    /// At most `most` incidents until `until_ms`, by time: those that stopped tokens before those that did not.
+    pub(crate) fn notable_incidents(&self, most: usize, until_ms: f64) -> Vec<&IncidentFacts> {
+        let mut chosen: Vec<&IncidentFacts> = self.incidents.iter().filter(|i| i.at_ms <= until_ms).collect();
+        chosen.sort_by_key(|i| i.pause_ms.is_none());
+        chosen.truncate(most);
+        chosen.sort_by(|a, b| a.at_ms.total_cmp(&b.at_ms));
+        chosen
+    }
+
     /// The object as text, indented, ending in a line break.
     pub fn to_json(&self) -> String {
         let mut text =

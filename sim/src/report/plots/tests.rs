@@ -42,7 +42,7 @@ fn all_scenes() -> Vec<(&'static str, Scene)> {
     let words: Vec<_> = ["wifi", "lan"].map(|w| (w.to_owned(), reports(1.0))).into();
     vec![
         ("timeline", timeline::draw(&scenario, &answer.main, &report)),
-        ("quiet timeline", timeline::draw(&scenario, &quiet, &report)),
+        ("quiet timeline", timeline::draw(&scenario, &quiet, &sample::report(false))),
         ("breakdown", breakdown::draw(&report)),
         ("seeds", seeds::draw(&report, report.seeds.as_ref().unwrap())),
         ("decode", sweep("Does distance matter?", "round trip", &sweep_facts(), Metric::Decode)),

@@ -1,11 +1,11 @@
 //! When each token came: a row for each request, prefill as a bar, tokens as ticks, pauses and incidents marked.
 
-use super::super::json::Report;
+use super::super::json::{IncidentFacts, Report};
 use super::super::stats;
 use super::axis::{Scale, bottom_axis, legend};
 use super::scene::{Anchor, Paint, Scene};
 use super::{BLUE, HEAD, INK, ORANGE, QUIET, VERMILLION, WHITE, WIDTH, fitted, titled};
-use crate::outcome::{Incident, Outcome, RequestRecord, Status};
+use crate::outcome::{Outcome, RequestRecord, Status};
 use crate::scenario::Scenario;
 
 /// Rows shown; a run of more requests shows its first.
@@ -19,8 +19,7 @@ const PAUSE: Paint = VERMILLION.faded(0.25);
 pub(super) fn draw(scenario: &Scenario, outcome: &Outcome, report: &Report) -> Scene {
     let shown = &outcome.requests[..outcome.requests.len().min(ROWS_MAX)];
     let end_s = end_s(outcome, shown);
-    let notes: Vec<&Incident> =
-        outcome.incidents.iter().filter(|i| i.at_us / 1e6 <= end_s).take(NOTES_MAX).collect();
+    let notes = report.notable_incidents(NOTES_MAX, end_s * 1e3);
     let pause_us = pause_threshold_us(shown);
     let top = HEAD + if notes.is_empty() { 36.0 } else { 56.0 };
     let row = row_height(shown.len());
@@ -116,11 +115,11 @@ fn ticks(tokens_us: &[f64], at: &impl Fn(f64) -> f64) -> Vec<(f64, f64)> {
 }
 
 /// Numbered lines through the chart, and what the numbers mean in two columns below it.
-fn incidents(scene: &mut Scene, x: &Scale, (top, bottom): (f64, f64), notes: &[&Incident]) {
-    let wanted: Vec<f64> = notes.iter().map(|i| x.at(i.at_us / 1e6)).collect();
+fn incidents(scene: &mut Scene, x: &Scale, (top, bottom): (f64, f64), notes: &[&IncidentFacts]) {
+    let wanted: Vec<f64> = notes.iter().map(|i| x.at(i.at_ms / 1e3)).collect();
     let places = super::axis::spread_apart(&wanted, 16.0, LEFT, RIGHT);
     for (n, (incident, place)) in notes.iter().zip(places).enumerate() {
-        let at = x.at(incident.at_us / 1e6);
+        let at = x.at(incident.at_ms / 1e3);
         scene.dashed((at, top - 8.0), (at, bottom), VERMILLION, 1.2);
         scene.line(&[(place, top - 13.0), (at, top - 8.0)], VERMILLION, 1.2);
         scene.marks.push(super::scene::Mark::Dot((place, top - 19.0), 7.0, VERMILLION));
@@ -128,8 +127,8 @@ fn incidents(scene: &mut Scene, x: &Scale, (top, bottom): (f64, f64), notes: &[&
         let (column, line) = ((n % 2) as f64, (n / 2) as f64);
         let width = (RIGHT - 40.0) / 2.0;
         let pause =
-            incident.pause_us.map_or_else(String::new, |us| format!(", tokens paused for {:.2} s", us / 1e6));
-        let text = format!("{}  {:.2} s: {}{pause}", n + 1, incident.at_us / 1e6, incident.what);
+            incident.pause_ms.map_or_else(String::new, |ms| format!(", tokens paused for {:.2} s", ms / 1e3));
+        let text = format!("{}  {:.2} s: {}{pause}", n + 1, incident.at_ms / 1e3, incident.what);
         let at = (40.0 + column * width, bottom + 52.0 + line * 17.0);
         scene.text(at, &fitted(&text, 11.0, false, width - 16.0), 11.0, Anchor::Left, QUIET);
     }

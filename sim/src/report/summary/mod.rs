@@ -13,7 +13,7 @@ pub use page::Style;
 
 use super::json::{PlanFacts, RECOMMENDED, Report};
 use page::Page;
-use quantities::{ms, plural, rate, times};
+use quantities::{figures, ms, plural, rate};
 
 /// The summary of one report.
 pub fn text(report: &Report, style: Style) -> String {
@@ -62,10 +62,10 @@ fn recommended_answer(report: &Report) -> Option<String> {
         return Some("This is the plan the planner recommends.".to_owned());
     }
     let best = recommended.run.map_or(recommended.predicted.decode_tok_s, |run| run.decode_tok_s);
-    let against = if report.decode_tok_s > 0.0 {
-        format!(", {} as fast", times(best / report.decode_tok_s).replace(" x", " times"))
-    } else {
-        String::new()
+    let against = match best / report.decode_tok_s {
+        _ if report.decode_tok_s <= 0.0 => String::new(),
+        ratio if (0.98..1.02).contains(&ratio) => ", as fast as this run".to_owned(),
+        ratio => format!(", {} times as fast", figures(ratio)),
     };
     Some(format!("The planner recommends {}: {}{against}.", plan_words(&recommended.plan), rate(best)))
 }

@@ -25,7 +25,7 @@ pub(super) fn change(percent: f64) -> String {
 
 /// How many times: `5.4 x`, `0.58 x`.
 pub(super) fn times(ratio: f64) -> String {
-    format!("{} x", figures(ratio))
+    if ratio > 0.0 && ratio < 0.0005 { "< 0.001 x".to_owned() } else { format!("{} x", figures(ratio)) }
 }
 
 /// A number with three figures, and no more than that behind the point.

@@ -1,4 +1,4 @@
-use super::super::json::{SeedsFacts, SweepFacts};
+use super::super::json::{IncidentFacts, SeedsFacts, SweepFacts};
 use super::super::sample;
 use super::page::{bar, gauge, wrapped};
 use super::*;
@@ -57,6 +57,30 @@ fn a_large_fleet_is_shortened_and_says_by_how_much() {
     let text = text(&report, Style::Plain);
     assert!(text.contains("and 988 more nodes"), "{text}");
     assert!(text.lines().count() < 100);
+}
+
+#[test]
+fn incidents_that_stopped_tokens_are_shown_before_those_that_did_not() {
+    let mut report = sample::report(true);
+    let quiet = IncidentFacts { at_ms: 10.0, what: "crash of idle".to_owned(), pause_ms: None };
+    let paused = IncidentFacts { at_ms: 99_000.0, what: "crash of busy".to_owned(), pause_ms: Some(7200.0) };
+    report.incidents = vec![quiet; 40];
+    report.incidents.push(paused);
+    let text = text(&report, Style::Plain);
+    assert!(text.contains("crash of busy") && text.contains("and 29 more incidents"), "{text}");
+    assert!(text.contains("41 incidents; 1 stopped tokens, for 7.20 s in all and 7.20 s at most"), "{text}");
+}
+
+#[test]
+fn nodes_left_out_for_one_reason_share_a_line() {
+    let mut report = sample::report(false);
+    for (name, entry) in ["a-1", "a-2", "a-3"].iter().zip([0, 1, 0]) {
+        let mut left = report.left_out[entry].clone();
+        left.node = (*name).to_owned();
+        left.why = "makes no difference".to_owned();
+        report.left_out.push(left);
+    }
+    assert!(text(&report, Style::Plain).contains("a-1 to a-3  makes no difference"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::json::{Agreement, IncidentFacts, Predicted, Recommended, Repor
 use super::page::Align::{Left, Right};
 use super::page::{Page, bar, cells};
 use super::plan::{ROWS_MAX, rest, stage_table};
-use super::quantities::{change, ms, ms_or_dash, rate, times};
+use super::quantities::{change, ms, ms_or_dash, plural, rate, times};
 use super::{plan_words, run_title};
 
 pub(super) fn failures(page: &mut Page, report: &Report) {
@@ -12,10 +12,22 @@ pub(super) fn failures(page: &mut Page, report: &Report) {
         return;
     }
     page.heading("Failures and recoveries");
+    page.paragraph(&pauses(report), 2);
     let mut rows = vec![cells(["at", "what", "tokens paused for"])];
-    rows.extend(report.incidents.iter().take(ROWS_MAX).map(incident));
+    rows.extend(report.notable_incidents(ROWS_MAX, f64::INFINITY).into_iter().map(incident));
     page.table(&[Right, Left, Right], &rows);
     rest(page, report.incidents.len(), "incident");
+}
+
+/// `26 incidents; 2 stopped tokens, for 11.5 s in all and 7.20 s at most`.
+fn pauses(report: &Report) -> String {
+    let pauses: Vec<f64> = report.incidents.iter().filter_map(|i| i.pause_ms).collect();
+    let all = plural(report.incidents.len(), "incident");
+    if pauses.is_empty() {
+        return format!("{all}; none stopped tokens");
+    }
+    let (sum, most) = (pauses.iter().sum::<f64>(), pauses.iter().copied().fold(0.0, f64::max));
+    format!("{all}; {} stopped tokens, for {} in all and {} at most", pauses.len(), ms(sum), ms(most))
 }
 
 fn incident(incident: &IncidentFacts) -> Vec<String> {
@@ -37,12 +49,17 @@ pub(super) fn comparison(page: &mut Page, report: &Report) {
         vec![
             run_title(report, name),
             rate(figures.decode_tok_s),
-            if *name == this { "this run".to_owned() } else { times(figures.ratio) },
+            if *name == this { "this run".to_owned() } else { against(figures.decode_tok_s, report) },
             ms_or_dash(figures.ttft_ms.p50),
             bar(if best > 0.0 { figures.decode_tok_s / best } else { 0.0 }, 24),
         ]
     }));
     page.table(&[Left, Right, Right, Right, Left], &rows);
+}
+
+/// How many times as fast as the main run; unrounded, because a very slow engine still has a ratio.
+fn against(tok_s: f64, report: &Report) -> String {
+    if report.decode_tok_s > 0.0 { times(tok_s / report.decode_tok_s) } else { "-".to_owned() }
 }
 
 pub(super) fn advice(page: &mut Page, report: &Report) {
@@ -55,14 +72,29 @@ pub(super) fn advice(page: &mut Page, report: &Report) {
     }
     if !report.left_out.is_empty() {
         page.heading("Left out of the recommended plan, and why");
-        let rows: Vec<_> =
-            report.left_out.iter().take(ROWS_MAX).map(|l| vec![l.node.clone(), l.why.clone()]).collect();
-        page.table(&[Left, Left], &rows);
-        rest(page, report.left_out.len(), "node");
+        left_out(page, report);
     }
     if !report.would_help.is_empty() {
         help(page, &report.would_help);
     }
+}
+
+/// Who is left out and why; one line for nodes that follow each other with the same reason.
+fn left_out(page: &mut Page, report: &Report) {
+    let alike: Vec<_> = report.left_out.chunk_by(|a, b| a.why == b.why).collect();
+    let rows: Vec<_> = alike
+        .iter()
+        .take(ROWS_MAX)
+        .map(|nodes| {
+            let who = match nodes {
+                [first, _, .., last] => format!("{} to {}", first.node, last.node),
+                _ => nodes.iter().map(|n| n.node.as_str()).collect::<Vec<_>>().join(", "),
+            };
+            vec![who, nodes[0].why.clone()]
+        })
+        .collect();
+    page.table(&[Left, Left], &rows);
+    rest(page, alike.len(), "reason");
 }
 
 /// The changes that gain anything worth printing.
