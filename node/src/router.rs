@@ -142,3 +142,106 @@ fn none_serves(view: &FleetView, plan: &Plan) -> Refusal {
     }
     Refusal::NoneServes { replicas: plan.replicas.len(), why }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+    use std::sync::Arc;
+
+    use planner::fleet::Fleet;
+    use planner::plan::{Epoch, LayerRange, NodeId, Stage};
+
+    use super::*;
+
+    fn view() -> FleetView {
+        let nodes = (0..6)
+            .map(|i| planner::fleet::Node {
+                name: format!("n{i}"),
+                device: planner::fleet::catalog::device("rtx-4090").unwrap(),
+                machine: format!("n{i}"),
+                network: planner::fleet::NetworkId(0),
+                up_bytes_per_s: None,
+                down_bytes_per_s: None,
+                has_model: true,
+            })
+            .collect();
+        FleetView::indexed(Fleet { nodes, ..Fleet::default() })
+    }
+
+    /// Replicas on nodes (0, 1), (2, 3) and (4, 5).
+    fn published(serving: &[usize]) -> Published {
+        let stage = |node, first| Stage { node: NodeId(node), layers: LayerRange::new(first, first + 2) };
+        let replicas =
+            (0..3).map(|i| Pipeline { stages: vec![stage(2 * i, 0), stage(2 * i + 1, 2)] }).collect();
+        let plan = Plan { model: "m".into(), replicas, experts: Vec::new(), context: 100, sessions: 1 };
+        Published {
+            epoch: Epoch(4),
+            by: PeerId::from_index(0),
+            plan: Arc::new(plan),
+            serving: serving.iter().map(|i| (*i, 10 + *i as u64)).collect(),
+        }
+    }
+
+    fn ask(head: u32) -> Ask {
+        Ask { head: PeerId::from_index(head), tokens: 50, doubted: BTreeSet::new() }
+    }
+
+    fn load(outstanding: &[(u32, u32)], routed: u64) -> Load {
+        let outstanding = outstanding.iter().map(|(n, c)| (PeerId::from_index(*n), *c)).collect();
+        Load { outstanding, routed, local_preference: 2 }
+    }
+
+    /// The first stage of the way taken.
+    fn first(published: &Published, load: &Load, ask: &Ask) -> u32 {
+        route(&view(), Some(published), load, ask).unwrap().route.stages[0].0.index()
+    }
+
+    #[test]
+    fn the_least_loaded_replica_is_taken_in_turn_where_equal() {
+        let all = published(&[0, 1, 2]);
+        assert_eq!(first(&all, &load(&[(0, 2), (2, 1), (4, 3)], 0), &ask(5)), 2);
+        let turns: Vec<u32> = (0..4).map(|n| first(&all, &load(&[], n), &ask(5))).collect();
+        assert_eq!(turns, [0, 2, 4, 0]);
+    }
+
+    #[test]
+    fn the_local_replica_is_preferred_but_not_at_any_load() {
+        let all = published(&[0, 1, 2]);
+        assert_eq!(first(&all, &load(&[(2, 1)], 0), &ask(2)), 2);
+        assert_eq!(first(&all, &load(&[(2, 2)], 0), &ask(2)), 0);
+        assert_eq!(first(&published(&[1]), &load(&[(2, 99)], 0), &ask(2)), 2, "there is no other");
+    }
+
+    #[test]
+    fn who_does_not_serve_is_not_routed_to_and_who_is_doubted_only_without_choice() {
+        let some = published(&[1, 2]);
+        let mut ask = ask(0);
+        ask.doubted.insert(PeerId::from_index(3));
+        assert_eq!(first(&some, &load(&[(4, 50)], 0), &ask), 4);
+        assert_eq!(first(&published(&[1]), &load(&[], 0), &ask), 2);
+    }
+
+    #[test]
+    fn the_route_names_every_stage_and_the_life_of_its_replica() {
+        let choice = route(&view(), Some(&published(&[2])), &load(&[], 0), &ask(1)).unwrap();
+        let stages = [(4, 0), (5, 2)].map(|(n, l)| (PeerId::from_index(n), LayerRange::new(l, l + 2)));
+        assert_eq!(choice.route.stages, stages);
+        assert_eq!(
+            (choice.route.epoch, choice.route.head, choice.life),
+            (Epoch(4), PeerId::from_index(1), 12)
+        );
+    }
+
+    #[test]
+    fn refusals_name_what_is_missing_and_whether_waiting_helps() {
+        let nothing = route(&view(), None, &load(&[], 0), &ask(0)).unwrap_err();
+        assert!(nothing.may_pass());
+        let loading = route(&view(), Some(&published(&[])), &load(&[], 0), &ask(0)).unwrap_err();
+        assert!(loading.may_pass() && loading.to_string().contains("n0, n1, n2"), "{loading}");
+        let long = Ask { tokens: 101, ..ask(0) };
+        let refusal = route(&view(), Some(&published(&[0])), &load(&[], 0), &long).unwrap_err();
+        assert_eq!(refusal, Refusal::Context { need: 101, have: 100 });
+        assert!(!refusal.may_pass());
+    }
+}

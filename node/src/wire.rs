@@ -247,3 +247,65 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+    use super::*;
+
+    fn encoded(frame: &Frame) -> u64 {
+        crate::framed::encode(frame).unwrap().len() as u64
+    }
+
+    fn decode_step(payload: Payload) -> Frame {
+        Frame::Steps(vec![Step {
+            session: SessionId(u64::MAX),
+            attempt: Attempt(3),
+            stage: 2,
+            route: None,
+            start: 100_000,
+            count: 1,
+            input: StepInput::Hidden(payload),
+            sample: Some(Sampling { temperature: 0.7, seed: u64::MAX }),
+        }])
+    }
+
+    #[test]
+    fn a_link_is_charged_at_least_what_a_decode_step_takes_encoded_and_not_twice_that() {
+        for width in [0, 4096, 16_384] {
+            let frame = decode_step(Payload::Real(Bytes::from(vec![9; width])));
+            let (charged, real) = (frame.wire_len(), encoded(&frame));
+            assert!(charged >= real && charged - real <= FRAME_HEADER_BYTES, "{charged} for {real}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_charged_at_least_what_a_token_takes_encoded() {
+        let (session, attempt) = (SessionId(u64::MAX), Attempt(u32::MAX));
+        let token = Frame::Token { session, attempt, position: u32::MAX, token: Token(u32::MAX) };
+        let nack = Frame::Nack { session, attempt, why: Nack::Superseded(attempt) };
+        let close = Frame::Close { session, attempt, stage: u16::MAX };
+        let abandon = Frame::Abandon { session, attempt, silent: true };
+        let ping = Frame::Control(Control::Ping { nonce: u64::MAX });
+        for frame in [token, nack, close, abandon, ping] {
+            assert!(frame.wire_len() >= encoded(&frame), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn a_virtual_tensor_is_charged_as_the_real_one_would_be() {
+        let real = decode_step(Payload::Real(Bytes::from(vec![0; 4096])));
+        let stand_in = decode_step(Payload::Virtual { len: 4096, digests: vec![1] });
+        assert_eq!(real.wire_len(), stand_in.wire_len());
+    }
+
+    #[test]
+    fn positions_at_the_end_of_counting_do_not_overflow() {
+        let mut frame = decode_step(Payload::Real(Bytes::new()));
+        if let Frame::Steps(steps) = &mut frame {
+            (steps[0].start, steps[0].count) = (u32::MAX, u32::MAX);
+        }
+        assert_eq!(frame.sessions().next(), Some((SessionId(u64::MAX), u32::MAX)));
+    }
+}

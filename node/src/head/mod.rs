@@ -11,7 +11,6 @@ mod request;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use planner::plan::Pipeline;
 use tokio::sync::mpsc;
 
 pub use self::request::{Replies, Reply, Request};
@@ -138,7 +137,7 @@ impl<W: World> Head<W> {
                 Err(Stop::Setback(setback)) => {
                     drop(running);
                     self.abandon(&choice, setback);
-                    self.learn(&choice.pipeline, &choice, setback);
+                    self.learn(&choice, setback);
                     self.pause(&choice, setback).await?;
                 }
             }
@@ -228,60 +227,99 @@ impl<W: World> Head<W> {
     }
 
     /// What a setback teaches: whom to doubt, and which attempt number counts.
-    fn learn(&mut self, pipeline: &Pipeline, choice: &Choice, setback: Setback) {
+    fn learn(&mut self, choice: &Choice, setback: Setback) {
         self.attempt = Attempt(self.attempt.0.saturating_add(1));
         self.arrived = None;
-        let stages = &choice.route.stages;
-        let place = |peer: PeerId| stages.iter().position(|(p, _)| *p == peer);
-        let doubt = match setback {
+        match setback {
+            Setback::Moved => return,
             Setback::Nack(_, Nack::Superseded(known)) => {
                 self.attempt = self.attempt.max(Attempt(known.0.saturating_add(1)));
                 return;
             }
-            Setback::Moved => return,
-            Setback::Nack(from, Nack::NextUnreachable) => place(from).map_or(0, |i| i + 1)..,
-            Setback::Nack(from, Nack::PreviousLost) => place(from).map_or(0, |i| i.saturating_sub(1))..,
-            Setback::Nack(_, Nack::NoRoom) => {
-                self.crowded = true;
-                self.fruitless = self.fruitless.saturating_add(1);
-                return;
-            }
-            Setback::Nack(from, _) => place(from).unwrap_or(0)..,
-            Setback::Silence => 0..,
-        };
+            Setback::Nack(_, Nack::NoRoom) => self.crowded = true,
+            Setback::Nack(from, why) => self.doubt(choice, from, why),
+            Setback::Silence => self.doubted.extend(choice.route.stages.iter().map(|(peer, _)| *peer)),
+        }
+        self.doubted.remove(&self.node.me);
         self.fruitless = self.fruitless.saturating_add(1);
-        let whole = setback == Setback::Silence;
-        let count = if whole { pipeline.stages.len() } else { 1 };
-        let doubted = stages.iter().skip(doubt.start).take(count).map(|(peer, _)| *peer);
-        self.doubted.extend(doubted.filter(|peer| *peer != self.node.me));
     }
 
-    /// Waits before the next attempt: for the plan to change, but not for long, and not at all where another way is.
+    fn doubt(&mut self, choice: &Choice, from: PeerId, why: Nack) {
+        let stages = &choice.route.stages;
+        let at = stages.iter().position(|(peer, _)| *peer == from);
+        // The way into the first stage is the head's own, so a refusal of this node may speak of that one too.
+        let entry = (from == self.node.me).then_some(0);
+        let doubted = match why {
+            Nack::NextUnreachable => [at.map(|i| i + 1), entry],
+            Nack::PreviousLost => [at.and_then(|i| i.checked_sub(1)), None],
+            _ => [at, None],
+        };
+        let peers = doubted.into_iter().flatten().filter_map(|i| stages.get(i));
+        self.doubted.extend(peers.map(|(peer, _)| *peer));
+    }
+
+    /// Waits before the next attempt: for the plan to change, but not for long, and not at all after a first setback
+    /// where another way is.
     async fn pause(&mut self, choice: &Choice, setback: Setback) -> Result<(), End> {
         let limits = &self.node.limits;
-        let pause = match setback {
+        let least = limits.retry_pause(self.fruitless.saturating_sub(1));
+        let most = match setback {
+            Setback::Nack(_, Nack::NoRoom | Nack::Superseded(_)) | Setback::Moved => return Ok(()),
             // Somebody may be dead: who replays at once replays into the same hole.
             Setback::Nack(_, Nack::NextUnreachable | Nack::PreviousLost) => limits.retry_last,
-            Setback::Nack(_, Nack::NoRoom | Nack::Superseded(_)) | Setback::Moved => return Ok(()),
-            _ => limits.retry_pause(self.fruitless.saturating_sub(1)),
+            _ => least,
         };
-        let until = self.node.now().after(pause).min(self.give_up_at);
+        let now = self.node.now();
+        let (least, most) = (now.after(least), now.after(most).min(self.give_up_at));
+        self.rest_until(least.min(most)).await?;
         loop {
             let changed = self.node.plans.changed();
-            if !self.stands(choice) || self.other_way() {
-                return Ok(());
+            if !self.stands(choice) || self.other_way() || self.node.now() >= most {
+                break;
             }
             tokio::select! {
                 biased;
                 () = self.replies.closed() => return Err(End::Cancelled),
                 () = changed => {}
-                () = self.node.clock.sleep_until(until) => break,
+                () = self.node.clock.sleep_until(most) => {}
             }
         }
         if self.node.now() >= self.give_up_at {
-            return Err(self.turned_away(format!("no token for too long; last setback: {setback:?}")));
+            let why = self.words(setback);
+            return Err(
+                self.turned_away(format!("no token for too long; the last attempt ended because {why}"))
+            );
         }
         Ok(())
+    }
+
+    async fn rest_until(&self, until: Instant) -> Result<(), End> {
+        if self.node.now() >= until {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.replies.closed() => Err(End::Cancelled),
+            () = self.node.clock.sleep_until(until) => Ok(()),
+        }
+    }
+
+    fn words(&self, setback: Setback) -> String {
+        let name = |peer| self.node.view.name(peer);
+        match setback {
+            Setback::Moved => "its stages no longer serve".into(),
+            Setback::Silence => "no token came although all stages answer".into(),
+            Setback::Nack(from, Nack::NextUnreachable) => {
+                format!("{} could not reach its next stage", name(from))
+            }
+            Setback::Nack(from, Nack::PreviousLost) => format!("{} lost its previous stage", name(from)),
+            Setback::Nack(from, Nack::NoRoom) => format!("{} had no room in its KV cache", name(from)),
+            Setback::Nack(from, Nack::NotLoaded) => format!("{} has not loaded its layers", name(from)),
+            Setback::Nack(from, Nack::Unknown | Nack::Gap) => {
+                format!("{} missed tokens of the session", name(from))
+            }
+            Setback::Nack(from, Nack::Superseded(_)) => format!("{} serves a newer attempt", name(from)),
+        }
     }
 
     /// Whether there is a way without anybody doubted.

@@ -1,0 +1,184 @@
+//! Whatever happens to nodes and links, every answer is whole and right once it is over, and nothing is left behind.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod world;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use node::clock::Clock;
+use node::engine::Sampling;
+use node::ids::{SessionId, Token};
+use node::{Limits, Replies, Reply, Request};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use world::device::reference;
+use world::{LAYERS, Mesh, plan, prompt, run};
+
+const NODES: u32 = 5;
+const OUTPUT: u32 = 40;
+
+#[derive(Debug, Clone)]
+enum Blow {
+    Kill(u32),
+    Restart(u32),
+    Part(u32, u32),
+    Heal,
+    Slow(u32),
+    Ask(u32, u32),
+    Wait(u64),
+}
+
+fn blow() -> impl Strategy<Value = Blow> {
+    prop_oneof![
+        2 => (0..NODES).prop_map(Blow::Kill),
+        2 => (0..NODES).prop_map(Blow::Restart),
+        1 => (0..NODES, 0..NODES).prop_map(|(a, b)| Blow::Part(a, b)),
+        1 => Just(Blow::Heal),
+        1 => (0..NODES).prop_map(Blow::Slow),
+        4 => (0..NODES, prop_oneof![1..40u32, 400..1500u32]).prop_map(|(n, len)| Blow::Ask(n, len)),
+        5 => (1..1500u64).prop_map(Blow::Wait),
+    ]
+}
+
+/// A client: it keeps what it has got, and asks elsewhere when its entry node dies.
+struct Client {
+    session: u64,
+    len: u32,
+    entry: u32,
+    got: Vec<Token>,
+    replies: Option<Replies>,
+    over: bool,
+}
+
+impl Client {
+    fn ask(&mut self, mesh: &Mesh, entry: u32) {
+        self.entry = entry;
+        self.replies = Some(mesh.nodes[&entry].ask(Request {
+            session: SessionId(self.session),
+            prompt: prompt(self.session, self.len),
+            generated: self.got.clone(),
+            max_tokens: OUTPUT,
+            sampling: Sampling { temperature: 0.0, seed: 1 },
+        }));
+    }
+
+    /// Takes what has come. True when that was something.
+    fn listen(&mut self) -> bool {
+        use std::task::{Context, Poll, Waker};
+        let Some(replies) = self.replies.as_mut() else { return false };
+        let reply = std::pin::pin!(replies.next()).poll(&mut Context::from_waker(Waker::noop()));
+        match reply {
+            Poll::Pending => return false,
+            Poll::Ready(Some(Reply::Token { position, token })) => {
+                assert_eq!(
+                    position as usize,
+                    self.len as usize + self.got.len(),
+                    "positions are not gapless"
+                );
+                self.got.push(token);
+            }
+            Poll::Ready(Some(Reply::End)) => {
+                self.over = true;
+                self.replies = None;
+            }
+            Poll::Ready(Some(other)) => panic!("session {}: {other:?}", self.session),
+            Poll::Ready(None) => self.replies = None,
+        }
+        true
+    }
+}
+
+fn listen(mesh: &Mesh, clients: &mut [Client]) {
+    for client in clients {
+        while client.listen() {}
+        let lost = client.replies.is_none() && !client.over;
+        if let Some(entry) = mesh.nodes.keys().next().filter(|_| lost) {
+            client.ask(mesh, *entry);
+        }
+    }
+}
+
+async fn wait(mesh: &Mesh, clients: &mut [Client], d: Duration) {
+    let end = mesh.clock.now().after(d);
+    while mesh.clock.now() < end {
+        listen(mesh, clients);
+        mesh.clock.sleep_until(mesh.clock.now().after(Duration::from_millis(5)).min(end)).await;
+    }
+}
+
+async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
+    let limits = Limits { kv_idle: Duration::from_secs(20), ..Limits::default() };
+    let mut mesh = Mesh::with(NODES, Some(plan(&[&[0, 1, 2]])), limits);
+    let mut clients: Vec<Client> = Vec::new();
+    mesh.serving(0).await;
+    for blow in blows {
+        match blow {
+            Blow::Kill(node) => mesh.kill(node),
+            Blow::Restart(node) => mesh.restart(node),
+            Blow::Part(a, b) => mesh.net.part(a, b),
+            Blow::Heal => mesh.net.heal(),
+            Blow::Slow(node) => {
+                let mut condition = mesh.conditions[node as usize].lock().unwrap();
+                condition.per_step = (condition.per_step * 20).min(Duration::from_millis(400));
+            }
+            Blow::Ask(entry, len) if mesh.nodes.contains_key(&entry) => {
+                let session = clients.len() as u64;
+                let mut client = Client { session, len, entry, got: Vec::new(), replies: None, over: false };
+                client.ask(&mesh, entry);
+                clients.push(client);
+            }
+            Blow::Ask(..) => {}
+            Blow::Wait(ms) => wait(&mesh, &mut clients, Duration::from_millis(ms)).await,
+        }
+    }
+    mesh.net.heal();
+    for node in 0..NODES {
+        if !mesh.nodes.contains_key(&node) {
+            mesh.restart(node);
+        }
+    }
+    for _ in 0..120 {
+        wait(&mesh, &mut clients, Duration::from_secs(1)).await;
+        if clients.iter().all(|c| c.over) {
+            break;
+        }
+    }
+    for client in &clients {
+        assert!(
+            client.over,
+            "session {} at {} has {} tokens",
+            client.session,
+            client.entry,
+            client.got.len()
+        );
+        let right = reference(LAYERS, &prompt(client.session, client.len), OUTPUT as usize);
+        assert_eq!(client.got, right, "session {}", client.session);
+    }
+    mesh.sleep(limits.kv_idle * 2).await;
+    mesh.drained().await;
+    let events = mesh.log.events.lock().unwrap();
+    told.borrow_mut().extend(events.iter().map(|e| format!("{e:?}")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn every_answer_is_whole_and_right_after_any_storm(blows in vec(blow(), 1..30)) {
+        run(|| storm(blows, Rc::default()));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn the_same_storm_twice_tells_the_same_story(blows in vec(blow(), 10..25)) {
+        let story = || {
+            let told = Rc::new(RefCell::new(Vec::new()));
+            run(|| storm(blows.clone(), told.clone()));
+            told.take()
+        };
+        prop_assert_eq!(story(), story());
+    }
+}
