@@ -132,8 +132,10 @@ impl<'c, 'a> Judge<'c, 'a> {
         }
         let count = stage.layers.len();
         let layers = if count == 1 { "its 1 layer".into() } else { format!("its {count} layers") };
+        let hops_ms = (self.costs.way_us(stages) - self.costs.way_us(&self.replicas[0].stages)) / 1e3;
+        let hops = if hops_ms > 0.0 { format!(", and hops {} more", fmt_ms(hops_ms)) } else { String::new() };
         format!(
-            "{layers} would take {} a token here and {} on {}, and each stage costs its hop",
+            "{layers} would take {} a token here and {} on {}{hops}",
             fmt_ms(here_ms),
             fmt_ms(there_ms),
             names.join(" and ")

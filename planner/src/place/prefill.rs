@@ -87,7 +87,7 @@ impl Prefill {
         let mut best: Option<Earliest> = None;
         let mut bound_us = f64::INFINITY;
         for _ in 0..BOUNDS {
-            let sweep = ring.sweep(bound_us);
+            let sweep = ring.sweep(bound_us, ring.nodes.len());
             let mut slowest_us = 0.0f64;
             let mut found: Option<Earliest> = None;
             for mask in (1..sweep.best.len()).filter(|mask| allowed(*mask)) {

@@ -176,13 +176,14 @@ impl Ring {
         }
     }
 
-    /// The best rings over all subsets at once, where the way back does not depend on the first stage.
-    pub(super) fn sweep(&self, longest_us: f64) -> Sweep<'_> {
+    /// The best rings over all subsets of at most `most_stages` nodes at once, where the way back does not depend on the
+    /// first stage.
+    pub(super) fn sweep(&self, longest_us: f64, most_stages: usize) -> Sweep<'_> {
         debug_assert!(self.head_given, "else the best ring depends on its first stage");
         let windows = self.windows(longest_us);
         let mut best = vec![None; 1 << self.nodes.len()];
         let mut table = Table::new(self.nodes.len(), self.layers + 1);
-        self.fill(None, &windows, self.nodes.len(), &mut table, &mut best);
+        self.fill(None, &windows, most_stages, &mut table, &mut best);
         Sweep { ring: self, windows, table, best }
     }
 
