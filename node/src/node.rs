@@ -116,9 +116,18 @@ impl NodeHandle {
 
     /// Returns when at least one replica serves. Wrap it in a deadline.
     pub async fn until_serving(&self) {
+        self.until(|published| !published.serving.is_empty()).await;
+    }
+
+    /// Returns when every replica of the plan serves. Wrap it in a deadline.
+    pub async fn until_whole(&self) {
+        self.until(|published| published.serving.len() == published.plan.replicas.len()).await;
+    }
+
+    async fn until(&self, holds: impl Fn(&Published) -> bool) {
         loop {
             let changed = self.node.plans().changed();
-            if self.published().is_some_and(|p| !p.serving.is_empty()) {
+            if self.published().is_some_and(|published| holds(&published)) {
                 return;
             }
             changed.await;

@@ -122,6 +122,24 @@ pub struct Outcome {
     pub violations: Vec<String>,
 }
 
+impl Outcome {
+    /// Moves every time so that it counts from `origin_ns`, when clients began to come.
+    pub(crate) fn count_from(&mut self, origin_ns: u64) {
+        let origin_us = origin_ns as f64 / 1e3;
+        let moved = |us: &mut f64| *us = ((*us - origin_us) * 1e3).round() / 1e3;
+        for request in &mut self.requests {
+            moved(&mut request.asked_us);
+            request.tokens_us.iter_mut().chain(&mut request.ended_us).for_each(moved);
+        }
+        self.incidents.iter_mut().for_each(|incident| moved(&mut incident.at_us));
+        for span in &mut self.spans {
+            moved(&mut span.from_us);
+            moved(&mut span.to_us);
+        }
+        moved(&mut self.ended_us);
+    }
+}
+
 /// A scenario's whole answer: the main run, what it is compared with, and what the planner thinks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {

@@ -147,7 +147,7 @@ fn last_epoch(ledger: &Ledger, until_ns: u64) -> Epoch {
 
 /// Every node that had layers: by the first plan, or by a later one.
 fn node_uses(scenario: &Scenario, plan: &Plan, log: &Log, ended_ns: u64, ledger: &Ledger) -> Vec<NodeUse> {
-    let whole_us = (ended_ns as f64 / 1e3).max(1e-3);
+    let whole_us = (ended_ns.saturating_sub(log.opened_ns) as f64 / 1e3).max(1e-3);
     let mut uses = Vec::new();
     for node in scenario.fleet.ids() {
         let Some(layers) = plan.layers_of(node).or_else(|| loaded_later(ledger, node)) else { continue };

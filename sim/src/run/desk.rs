@@ -60,6 +60,10 @@ struct State {
     stranded: Vec<usize>,
     inboxes: BTreeMap<NodeId, (Life, mpsc::Sender<usize>)>,
     starts: Vec<(NodeId, u64)>,
+    /// Nodes that know a plan whose replicas all serve.
+    ready: BTreeSet<NodeId>,
+    /// When the first client may come, nanoseconds: the workload's times count from here.
+    opened_ns: Option<u64>,
     hung_up: bool,
     /// Whether nobody comes any more.
     closed: bool,
@@ -100,6 +104,8 @@ impl Desk {
             stranded: Vec::new(),
             inboxes: BTreeMap::new(),
             starts: Vec::new(),
+            ready: BTreeSet::new(),
+            opened_ns: None,
             hung_up: false,
             closed: false,
             open: 0,
@@ -119,6 +125,23 @@ impl Desk {
     /// Returns when something may have changed.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;
+    }
+
+    /// A node knows a plan that serves.
+    pub(super) fn knows_plan(&self, node: NodeId) {
+        self.state().ready.insert(node);
+        self.changed.notify_one();
+    }
+
+    /// Whether every entry can be asked with effect.
+    pub(super) fn is_ready(&self) -> bool {
+        let state = self.state();
+        state.entries.iter().all(|entry| state.ready.contains(entry))
+    }
+
+    /// Clients come from now on.
+    pub(super) fn open(&self, now: Instant) {
+        self.state().opened_ns.get_or_insert(now.0);
     }
 
     /// A life begins: where it hears of the requests made to it.
@@ -254,7 +277,8 @@ impl Desk {
         ticket.at = None;
         state.open -= 1;
         if !probe {
-            state.arrivals.ended(now.0);
+            let opened_ns = state.opened_ns.unwrap_or_default();
+            state.arrivals.ended(now.0.saturating_sub(opened_ns));
         }
         drop(state);
         self.changed.notify_one();
@@ -279,11 +303,14 @@ impl Desk {
 
 impl State {
     fn next_arrival(&mut self, now: Instant) -> Option<Arrival> {
-        if self.closed { None } else { self.arrivals.take(now.0) }
+        let opened_ns = self.opened_ns.filter(|_| !self.closed)?;
+        let arrival = self.arrivals.take(now.0.saturating_sub(opened_ns))?;
+        Some(Arrival { at_ns: arrival.at_ns.saturating_add(opened_ns), ..arrival })
     }
 
     fn next_arrival_ns(&self) -> Option<u64> {
-        if self.closed { None } else { self.arrivals.next_ns() }
+        let opened_ns = self.opened_ns.filter(|_| !self.closed)?;
+        Some(self.arrivals.next_ns()?.saturating_add(opened_ns))
     }
 
     fn receive(&mut self, arrival: Arrival, entry: NodeId, probe: bool) {

@@ -230,6 +230,7 @@ impl<'a> Setting<'a> {
             work_us: work_us(self.scenario, &outcome.plan, &outcome.requests),
         };
         outcome.violations = violations(&evidence);
+        outcome.count_from(log.opened_ns);
         Recording { events: ledger.events().to_vec(), outcome, struck: log.struck }
     }
 }

@@ -27,6 +27,9 @@ const PROBE: (u32, u32) = (8, 4);
 /// Time for streams to close after clients have hung up.
 const SETTLE: Duration = Duration::from_secs(1);
 
+/// The longest that clients wait for a mesh to agree on its first plan.
+const WARM_UP: Duration = Duration::from_secs(120);
+
 /// How often it is looked whether all KV is free.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -57,6 +60,8 @@ pub(super) struct Log {
     pub(super) incidents: Vec<Incident>,
     /// The faults that struck, and when, nanoseconds.
     pub(super) struck: Vec<(u64, FaultKind)>,
+    /// When the first client could come, nanoseconds.
+    pub(super) opened_ns: u64,
     /// When the requests were over, nanoseconds.
     pub(super) ended_ns: u64,
     /// What each node had done by then.
@@ -126,6 +131,7 @@ async fn live<W: World>(desk: Desk, config: NodeConfig, life: Life, doors: Doors
     let mut inbox = desk.enter(life, clock.now());
     let node = node::start(doors, config);
     let mut clients = JoinSet::new();
+    let mut announced = false;
     loop {
         tokio::select! {
             biased;
@@ -133,6 +139,10 @@ async fn live<W: World>(desk: Desk, config: NodeConfig, life: Life, doors: Doors
                 if let Some(request) = desk.begin(index, life, clock.now()) {
                     clients.spawn(listen(desk.clone(), clock.clone(), life, index, node.ask(request)));
                 }
+            }
+            () = node.until_whole(), if !announced => {
+                announced = true;
+                desk.knows_plan(life.node);
             }
             Some(ended) = clients.join_next() => {
                 if let Err(error) = ended && error.is_panic() {
@@ -161,20 +171,37 @@ async fn listen<C: Clock>(desk: Desk, clock: C, life: Life, index: usize, mut re
     }
 }
 
-/// Requests and faults, until all requests are over or time is. Returns the faults that did not come to strike.
+/// Waits until the mesh has agreed on its first plan: clients come to a mesh that is up. Returns when they come.
+async fn open<C: Clock>(play: &RingPlay, mesh: &Mesh<C>) -> Instant {
+    let deadline = Instant::default().after(WARM_UP);
+    while !play.desk.is_ready() && mesh.clock().now() < deadline {
+        tokio::select! {
+            biased;
+            () = play.desk.changed() => {}
+            () = mesh.clock().sleep_until(deadline) => {}
+        }
+    }
+    let now = mesh.clock().now();
+    play.desk.open(now);
+    play.log().opened_ns = now.0;
+    now
+}
+
+/// Requests and faults, until all requests are over or time is; their times count from when clients come. Returns the faults that did not come to strike.
 async fn serve<C: Clock>(play: &RingPlay, mesh: &Mesh<C>) -> Vec<Fault> {
-    let limit = microseconds(play.bounds.limit_us);
+    let opened = open(play, mesh).await;
+    let limit = after(opened, play.bounds.limit_us);
     let mut faults = play.faults.iter().peekable();
     loop {
         let now = mesh.clock().now();
-        while let Some(fault) = faults.next_if(|fault| microseconds(fault.at_us) <= now) {
+        while let Some(fault) = faults.next_if(|fault| after(opened, fault.at_us) <= now) {
             strike(play, mesh, &fault.kind);
         }
         let next_ask = play.desk.dispatch(now).map(Instant);
         if play.desk.is_over() || now >= limit {
             return faults.cloned().collect();
         }
-        let next_fault = faults.peek().map(|fault| microseconds(fault.at_us));
+        let next_fault = faults.peek().map(|fault| after(opened, fault.at_us));
         let next = [next_ask, next_fault, Some(limit)].into_iter().flatten().min().unwrap_or(limit);
         tokio::select! {
             biased;
@@ -268,10 +295,6 @@ async fn probe<C: Clock>(play: &RingPlay, mesh: &Mesh<C>, within_us: f64) {
 /// Names of a fleet's nodes in a simulated mesh.
 pub(super) fn peers(nodes: usize) -> Vec<PeerId> {
     (0..nodes as u32).map(PeerId::from_index).collect()
-}
-
-fn microseconds(us: f64) -> Instant {
-    Instant((us * 1e3).round() as u64)
 }
 
 fn after(at: Instant, us: f64) -> Instant {
