@@ -44,6 +44,9 @@ const STEPS_EXACT: f64 = 2.0;
 /// Finest dilation: one step is one simulated microsecond.
 const SCALE_MAX: u32 = 1_000;
 
+/// Pause before a refused connection is tried again.
+const DIAL_AGAIN: Duration = Duration::from_millis(1);
+
 /// Every node listens here.
 const PORT: u16 = 7_000;
 
@@ -121,10 +124,22 @@ impl TurmoilTransport {
         }
     }
 
+    /// A TCP connection. A life that has begun and not come so far as to listen refuses: in the first step of a run
+    /// every host but the last meets such, where in memory all listen from the start.
+    async fn dial(&self, to: Life) -> Option<TcpStream> {
+        loop {
+            match TcpStream::connect((host(to.node), PORT)).await {
+                Ok(stream) => return Some(stream),
+                Err(_) if self.wires.is_alive(to) => self.clock.sleep(DIAL_AGAIN).await,
+                Err(_) => return None,
+            }
+        }
+    }
+
     /// Opens the stream; `None` when it is refused. Without an answer it waits for ever.
     async fn connect(&self, to: Life, lane: Lane) -> Option<TurmoilTx> {
         let there = self.shake(self.life, to, lane)?;
-        let (unused, mut bytes) = TcpStream::connect((host(to.node), PORT)).await.ok()?.into_split();
+        let (unused, mut bytes) = self.dial(to).await?.into_split();
         write_segments(&mut bytes, &Hello { from: self.life, lane, at: there }.encode()).await.ok()?;
         self.clock.sleep_until(there).await;
         let back = self.shake(to, self.life, lane)?;
