@@ -8,6 +8,7 @@
 //! while the shortest delay is at least two steps. [`scale_for`] picks the smallest scale for which that holds, which is
 //! also the fastest: turmoil's cost is per step.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
@@ -427,7 +428,12 @@ pub fn run<P: Play>(spec: MeshSpec, play: &P, scale: u32) -> Result<(), MeshErro
         .build();
     for node in ground.spec.nodes() {
         let (ground, play) = (ground.clone(), play.clone());
-        sim.host(host(node), move || live(ground.clone(), play.clone(), ground.wires.start(node), scale));
+        // The first lives begin together, before any host runs: else those that run first find nobody there.
+        let first = Cell::new(Some(ground.wires.start(node)));
+        sim.host(host(node), move || {
+            let life = first.take().unwrap_or_else(|| ground.wires.start(node));
+            live(ground.clone(), play.clone(), life, scale)
+        });
     }
     let directed = play.direct(Mesh::new(ground.clone(), TurmoilClock::new(Steps, scale)));
     sim.client("director", async move {
