@@ -10,16 +10,8 @@ use planner::fleet::{Delay, Distance, Fleet, LinkClass, Network, NetworkId, Node
 use planner::model::{Model, catalog as models};
 use planner::place::{Ask, Constraints, Objective, Shape, place, replan};
 
-const MIXED: [&str; 8] = [
-    "apple-m4-max",
-    "rtx-4090",
-    "apple-m2",
-    "rtx-3090",
-    "apple-m4",
-    "rtx-3060",
-    "apple-m1",
-    "rtx-4070",
-];
+const MIXED: [&str; 8] =
+    ["apple-m4-max", "rtx-4090", "apple-m2", "rtx-3090", "apple-m4", "rtx-3060", "apple-m1", "rtx-4070"];
 
 const OBJECTIVES: [(&str, Objective); 3] =
     [("tpot", Objective::Tpot), ("throughput", Objective::Throughput), ("ttft", Objective::Ttft)];

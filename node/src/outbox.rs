@@ -219,13 +219,19 @@ impl<W: World> Writer<W> {
         let deadline = self.node.now().after(self.node.limits.connect);
         let tx = loop {
             let opening = self.node.transport.open(self.peer, self.lane);
+            // Two nodes that hear of each other by streams must not keep each other from opening any.
+            let trusted_until = self.node.now().after(self.node.limits.stream_trust);
+            let doubted = async {
+                self.doubted.notified().await;
+                self.node.clock.sleep_until(trusted_until).await;
+            };
             tokio::select! {
                 biased;
                 opened = self.node.clock.timeout_at(deadline, opening) => {
                     break opened.map_err(|_| NetError::Unreachable)??;
                 }
                 // Somebody heard of the peer: it may be another life of it that answers now.
-                () = self.doubted.notified() => {}
+                () = doubted => {}
             }
         };
         self.stream = Some(Stream { tx, since: self.node.now() });
