@@ -15,18 +15,21 @@
 //! * `workload`, `faults`: what comes and what goes wrong, drawn from the seed.
 //! * [`run`]: one scenario, run: nodes, clients, faults, and the whole answer.
 //! * [`oracle`]: what must hold of every run, one invariant a file.
+//! * [`check`], [`montecarlo`]: many seeds of a scenario, for bugs and for confidence.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
 pub mod advice;
 pub mod baseline;
+pub mod check;
 mod digest;
 pub mod engine;
 mod faults;
 pub mod link;
 pub mod memory;
 pub mod mesh;
+pub mod montecarlo;
 pub mod oracle;
 pub mod outcome;
 pub mod over_turmoil;

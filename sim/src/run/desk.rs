@@ -162,6 +162,16 @@ impl Desk {
         [state.next_arrival_ns(), state.waiting.first().map(|(at_ns, _)| *at_ns)].into_iter().flatten().min()
     }
 
+    /// When the next client comes to `node`, as far as is known. So a node's own clock, which is exact, wakes them.
+    pub(super) fn next_at(&self, node: NodeId) -> Option<Instant> {
+        let state = self.state();
+        let number = state.arrivals.next_number();
+        let here = |number: u32| state.entries[number as usize % state.entries.len()] == node;
+        let arrival = state.next_arrival_ns().filter(|_| here(number));
+        let waiting = state.waiting.iter().find(|(_, index)| state.tickets[*index].entry == node);
+        [arrival, waiting.map(|(at_ns, _)| *at_ns)].into_iter().flatten().min().map(Instant)
+    }
+
     /// Asks for `output` tokens after a prompt of `prompt` at each of the entries that are up.
     pub(super) fn probe(&self, now: Instant, prompt: u32, output: u32) {
         let mut state = self.state();
