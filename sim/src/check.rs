@@ -1,13 +1,14 @@
 //! Deterministic simulation testing: many seeds of a scenario, each judged by all oracles. A seed that fails is a bug with
 //! its reproduction: the same seed fails in the same way, and `replay` shows how.
 
-use std::ops::Range;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::record::Recorded;
 use crate::report::json::engine_name;
 use crate::run::{Recording, RunError, record};
 use crate::scenario::{EngineKind, Scenario, ScenarioError, WorldKind, load};
@@ -20,7 +21,7 @@ pub struct Check {
     /// Keys and values that go before the file's own.
     pub overrides: Vec<(String, String)>,
     /// Which seeds.
-    pub seeds: Range<u64>,
+    pub seeds: RangeInclusive<u64>,
     /// In which world; `None`: the scenario's own.
     pub world: Option<WorldKind>,
     /// How many seeds run side by side. Runs share nothing: their number changes no result.
@@ -77,7 +78,9 @@ pub enum CheckError {
     #[error(transparent)]
     Run(#[from] RunError),
     /// The oracles judge this project's ring, not what others built.
-    #[error("the engine of {scenario} is {engine}, a baseline that is played, not run; check it with --set run.engine=ring")]
+    #[error(
+        "the engine of {scenario} is {engine}, a baseline that is played, not run; check it with --set run.engine=ring"
+    )]
     Baseline {
         /// Which scenario.
         scenario: String,
@@ -91,18 +94,19 @@ pub enum CheckError {
 /// # Errors
 /// When the scenario cannot be read with the first seed. A seed that cannot be run counts as a failure.
 pub fn check(check: &Check, watch: &(dyn Fn(Progress) + Sync)) -> Result<Verdict, CheckError> {
-    runnable(&check.path, &check.overrides, check.seeds.start)?;
-    let total = check.seeds.end.saturating_sub(check.seeds.start);
-    let (next, stop) = (AtomicU64::new(check.seeds.start), AtomicBool::new(false));
+    let (first, last) = (*check.seeds.start(), *check.seeds.end());
+    runnable(&check.path, &check.overrides, check.world, first)?;
+    let total = (last.saturating_add(1)).saturating_sub(first);
+    let (next, stop) = (AtomicU64::new(first), AtomicBool::new(false));
     let verdict = Mutex::new(Verdict::default());
     let work = || {
         while !stop.load(Ordering::Relaxed) {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= check.seeds.end {
+            if seed > last {
                 return;
             }
             let judged = judge(check, seed);
-            let mut verdict = verdict.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut verdict = verdict.lock().unwrap_or_else(PoisonError::into_inner);
             verdict.add(check, seed, judged);
             stop.fetch_or(verdict.failures.len() >= check.failures_most.max(1), Ordering::Relaxed);
             watch(Progress { done: verdict.checked, failed: verdict.failures.len() as u64, total });
@@ -113,8 +117,11 @@ pub fn check(check: &Check, watch: &(dyn Fn(Progress) + Sync)) -> Result<Verdict
             scope.spawn(work);
         }
     });
-    let mut verdict = verdict.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut verdict = verdict.into_inner().unwrap_or_else(PoisonError::into_inner);
+    // Seeds are taken in order and every one that was taken is finished: the first failures are the same whoever found
+    // them.
     verdict.failures.sort_by_key(|failure| failure.seed);
+    verdict.failures.truncate(check.failures_most.max(1));
     Ok(verdict)
 }
 
@@ -124,7 +131,8 @@ impl Verdict {
         let violations = match judged {
             Ok(recording) => {
                 let requests = &recording.outcome.requests;
-                self.completed += requests.iter().filter(|r| r.tokens.len() as u32 == r.output).count() as u64;
+                self.completed +=
+                    requests.iter().filter(|r| r.tokens.len() as u32 == r.output).count() as u64;
                 self.resumed += requests.iter().filter(|r| r.resumptions > 0).count() as u64;
                 self.faults += recording.struck.len() as u64;
                 recording.outcome.violations
@@ -139,20 +147,30 @@ impl Verdict {
 
 /// Runs one seed. A panic is a failure like any other, and not the end of the check.
 fn judge(check: &Check, seed: u64) -> Result<Recording, String> {
-    let run = || {
-        let scenario = runnable(&check.path, &check.overrides, seed).map_err(|error| error.to_string())?;
-        let world = check.world.unwrap_or(scenario.world);
-        record(&scenario, seed, world, false).map_err(|error| error.to_string())
+    let run = || -> Result<Recording, CheckError> {
+        let scenario = runnable(&check.path, &check.overrides, check.world, seed)?;
+        Ok(record(&scenario, seed, scenario.world, false)?)
     };
-    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Err(format!("panicked: {}", text.unwrap_or_default()))
-    })
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(ran) => ran.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(format!("panicked: {}", text.unwrap_or("without a text")))
+        }
+    }
 }
 
-fn runnable(path: &Path, overrides: &[(String, String)], seed: u64) -> Result<Scenario, CheckError> {
-    let scenario = load(path, overrides, Some(seed))?;
+/// The scenario as the seed draws it, if it is one that nodes run.
+fn runnable(
+    path: &Path,
+    overrides: &[(String, String)],
+    world: Option<WorldKind>,
+    seed: u64,
+) -> Result<Scenario, CheckError> {
+    let mut overrides = overrides.to_vec();
+    overrides.extend(world.map(|world| ("run.world".to_owned(), world.as_str().to_owned())));
+    let scenario = load(path, &overrides, Some(seed))?;
     if scenario.engine == EngineKind::Ring {
         return Ok(scenario);
     }
@@ -160,11 +178,7 @@ fn runnable(path: &Path, overrides: &[(String, String)], seed: u64) -> Result<Sc
 }
 
 fn replay_command(check: &Check, seed: u64) -> String {
-    let world = match check.world {
-        Some(WorldKind::Turmoil) => " --world turmoil",
-        Some(WorldKind::Memory) => " --world memory",
-        None => "",
-    };
+    let world = check.world.map_or_else(String::new, |world| format!(" --world {}", world.as_str()));
     let set = check.overrides.iter().map(|(key, value)| format!(" --set '{key}={value}'"));
     format!(
         "cargo run --release -p sim -- replay {} --seed {seed}{world}{}",
@@ -173,22 +187,36 @@ fn replay_command(check: &Check, seed: u64) -> String {
     )
 }
 
-/// Runs one seed and tells everything that happened, a line an event, in order: `SECONDS NODE WHAT`.
+/// One seed, run again.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// The scenario as the seed draws it.
+    pub scenario: Scenario,
+    /// What came of it.
+    pub recording: Recording,
+    /// Everything that happened, a line an event, in order: `SECONDS NODE WHAT`, faults with a star for the node.
+    pub log: Vec<String>,
+}
+
+/// Runs one seed (the scenario's own where none is given), and tells everything that happened.
 ///
 /// # Errors
 /// When the scenario cannot be read or run.
 pub fn replay(
     path: &Path,
     overrides: &[(String, String)],
-    seed: u64,
+    seed: Option<u64>,
     world: Option<WorldKind>,
-) -> Result<(Recording, Vec<String>), CheckError> {
-    let scenario = runnable(path, overrides, seed)?;
-    let recording = record(&scenario, seed, world.unwrap_or(scenario.world), true)?;
-    let fault = |(at_ns, kind): &(u64, _)| {
-        (*at_ns, format!("* {}", crate::faults::describe(kind, &scenario.fleet)))
+) -> Result<Replayed, CheckError> {
+    let scenario = match seed {
+        Some(seed) => runnable(path, overrides, world, seed)?,
+        // Without a seed of its own the scenario has to be read to know which.
+        None => runnable(path, overrides, world, load(path, overrides, None)?.seed)?,
     };
-    let event = |recorded: &crate::record::Recorded| {
+    let recording = record(&scenario, scenario.seed, scenario.world, true)?;
+    let fault =
+        |(at_ns, kind): &(u64, _)| (*at_ns, format!("* {}", crate::faults::describe(kind, &scenario.fleet)));
+    let event = |recorded: &Recorded| {
         let node = &scenario.fleet.node(recorded.node).name;
         (recorded.at_ns, format!("{node} {:?}", recorded.event))
     };
@@ -196,5 +224,5 @@ pub fn replay(
         recording.struck.iter().map(fault).chain(recording.events.iter().map(event)).collect();
     lines.sort_by_key(|(at_ns, _)| *at_ns);
     let lines = lines.into_iter().map(|(at_ns, what)| format!("{:12.6} {what}", at_ns as f64 / 1e9));
-    Ok((recording, lines.collect()))
+    Ok(Replayed { log: lines.collect(), scenario, recording })
 }

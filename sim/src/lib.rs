@@ -15,7 +15,7 @@
 //! * `workload`, `faults`: what comes and what goes wrong, drawn from the seed.
 //! * [`run`]: one scenario, run: nodes, clients, faults, and the whole answer.
 //! * [`oracle`]: what must hold of every run, one invariant a file.
-//! * [`check`], [`montecarlo`]: many seeds of a scenario, for bugs and for confidence.
+//! * [`check`]: many seeds of a scenario, judged by the oracles; one of them again, with everything that happened.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
@@ -29,7 +29,6 @@ mod faults;
 pub mod link;
 pub mod memory;
 pub mod mesh;
-pub mod montecarlo;
 pub mod oracle;
 pub mod outcome;
 pub mod over_turmoil;

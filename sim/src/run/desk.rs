@@ -59,6 +59,8 @@ struct State {
     /// Tickets that found nobody to ask.
     stranded: Vec<usize>,
     inboxes: BTreeMap<NodeId, (Life, mpsc::Sender<usize>)>,
+    /// Nodes that have died and not come back. One that is neither here nor there has not begun yet.
+    down: BTreeSet<NodeId>,
     starts: Vec<(NodeId, u64)>,
     hung_up: bool,
     /// Whether nobody comes any more.
@@ -99,6 +101,7 @@ impl Desk {
             waiting: BTreeSet::new(),
             stranded: Vec::new(),
             inboxes: BTreeMap::new(),
+            down: BTreeSet::new(),
             starts: Vec::new(),
             hung_up: false,
             closed: false,
@@ -126,6 +129,7 @@ impl Desk {
         let (inbox, requests) = mpsc::channel(INBOX);
         let mut state = self.state();
         state.inboxes.insert(life.node, (life, inbox));
+        state.down.remove(&life.node);
         state.starts.push((life.node, now.0));
         let stranded = std::mem::take(&mut state.stranded);
         state.waiting.extend(stranded.into_iter().map(|index| (now.0, index)));
@@ -138,6 +142,7 @@ impl Desk {
     pub(super) fn leave(&self, node: NodeId, now: Instant) {
         let mut state = self.state();
         state.inboxes.remove(&node);
+        state.down.insert(node);
         let again_ns = now.0.saturating_add(ASK_AGAIN_NS);
         let State { tickets, waiting, .. } = &mut *state;
         for (index, ticket) in tickets.iter_mut().enumerate() {
@@ -315,12 +320,13 @@ impl State {
         self.open += 1;
     }
 
-    /// Puts a ticket where its client asks: its own entry, or else the next one that is up, or else anybody. Where nobody
-    /// is up it waits for somebody, and where too many wait it comes back later.
+    /// Puts a ticket where its client asks: its own entry, or if that is down the next one that is up, or else anybody.
+    /// Where nobody is up it waits for somebody, and where too many wait it comes back later.
     fn ask(&mut self, index: usize, now: Instant) {
         let Some(ticket) = self.tickets.get_mut(index).filter(|ticket| ticket.is_open()) else { return };
-        let others = self.entries.iter().chain(self.inboxes.keys());
-        let place = [ticket.entry].iter().chain(others).find_map(|node| self.inboxes.get(node));
+        let own = self.inboxes.get(&ticket.entry);
+        let others = || self.entries.iter().chain(self.inboxes.keys()).find_map(|node| self.inboxes.get(node));
+        let place = if self.down.contains(&ticket.entry) { others() } else { own };
         let Some((life, inbox)) = place else { return self.stranded.push(index) };
         if inbox.try_send(index).is_ok() {
             ticket.at = Some(*life);

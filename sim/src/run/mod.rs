@@ -18,6 +18,8 @@ mod desk;
 mod plan;
 mod play;
 mod recoveries;
+#[cfg(test)]
+mod sabotage;
 mod scale;
 #[cfg(test)]
 mod tests;

@@ -116,16 +116,11 @@ mod tests {
         let hop_us = least_us(&scenario, NodeId(0), NodeId(1), TOKEN_FRAME_BYTES);
         let chosen = scale(&scenario, &[0, 1, 2], false);
         let late_us = 2e3 / f64::from(chosen) - hop_us;
-        let token_us = predict(
-            &scenario.fleet,
-            &scenario.model,
-            &plan(&[0, 1, 2]),
-            &scenario.plan.ask.load,
-            &RING,
-        )
-        .expect("they reach each other")
-        .tpot_ms
-            * 1e3;
+        let token_us =
+            predict(&scenario.fleet, &scenario.model, &plan(&[0, 1, 2]), &scenario.plan.ask.load, &RING)
+                .expect("they reach each other")
+                .tpot_ms
+                * 1e3;
         assert!(late_us > 0.0 && late_us <= 0.005 * token_us, "{late_us} us late of {token_us}");
         assert!(chosen > 1);
     }
