@@ -10,7 +10,7 @@ use sim::advice::advise;
 use sim::outcome::Answer;
 use sim::report::json::{Report, SweepFacts};
 use sim::report::manifest::Manifest;
-use sim::report::{ReportError, csv, plots, write_text};
+use sim::report::{Advice, ReportError, csv, plots, write_text};
 use sim::scenario::{self, Loaded, Scenario, ScenarioError, WorldKind};
 
 pub use sweeps::{SWEEPS, SweepSpec};
@@ -111,19 +111,18 @@ fn load(path: &Path, more: &[(&str, &str)], seed: Option<u64>) -> Result<Loaded,
     Ok(scenario::load_with_files(path, &overrides, seed)?)
 }
 
-/// The scenario's answer in the memory world, with what the planner says beside it.
-fn answer(path: &Path, scenario: &Scenario) -> Result<(Answer, Report), PlotsError> {
+/// The scenario's answer in the memory world.
+fn answer(path: &Path, scenario: &Scenario) -> Result<Answer, PlotsError> {
     let failed = |cause| PlotsError::Run { path: path.to_owned(), cause };
-    let answer = sim::run::answer(scenario, scenario.seed, WorldKind::Memory, false).map_err(failed)?;
-    let placement = place(&scenario.fleet, &scenario.model, &scenario.plan.ask);
-    let report = Report::new(scenario, &answer, &advise(scenario, &placement));
-    Ok((answer, report))
+    sim::run::answer(scenario, scenario.seed, WorldKind::Memory, false).map_err(failed)
 }
 
 fn one_scenario(path: &Path, out: &Path) -> Result<Report, PlotsError> {
     let Loaded { scenario, files } = load(path, &[], None)?;
     let directory = out.join(&scenario.name);
-    let (answer, report) = answer(path, &scenario)?;
+    let answer = answer(path, &scenario)?;
+    let placement = place(&scenario.fleet, &scenario.model, &scenario.plan.ask);
+    let report = Report::new(&scenario, &answer, &advise(&scenario, &placement));
     sim::report::write_all(&directory, &scenario, &answer, &report)?;
     Manifest::new(&scenario, &files, None).write(&directory)?;
     Ok(report)
@@ -151,7 +150,9 @@ fn one_sweep(spec: &SweepSpec, args: &PlotsArgs, progress: &mut impl FnMut(&str)
 
 fn one_point(path: &Path, key: &str, value: &str, seed: u64) -> Result<Report, PlotsError> {
     let loaded = load(path, &[(key, value)], Some(seed))?;
-    answer(path, &loaded.scenario).map(|(_, report)| report)
+    let answer = answer(path, &loaded.scenario)?;
+    // Curves show no advice, and asking for it costs more than the run.
+    Ok(Report::new(&loaded.scenario, &answer, &Advice::default()))
 }
 
 #[cfg(test)]
