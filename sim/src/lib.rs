@@ -15,12 +15,14 @@
 //! * `workload`, `faults`: what comes and what goes wrong, drawn from the seed.
 //! * [`run`]: one scenario, run: nodes, clients, faults, and the whole answer.
 //! * [`oracle`]: what must hold of every run, one invariant a file.
+//! * [`check`]: many seeds of a scenario, judged by the oracles; one of them again, with everything that happened.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
 pub mod advice;
 pub mod baseline;
+pub mod check;
 mod digest;
 pub mod engine;
 mod faults;

@@ -74,6 +74,11 @@ impl ArrivalStream {
         self.due.first().map(|(at_ns, _)| *at_ns)
     }
 
+    /// The number that the next request will have.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.taken
+    }
+
     /// Takes the next request if it has come by `now_ns`.
     pub(crate) fn take(&mut self, now_ns: u64) -> Option<Arrival> {
         let (at_ns, order) = *self.due.first().filter(|(at_ns, _)| *at_ns <= now_ns)?;

@@ -2,35 +2,30 @@
 
 use std::path::Path;
 
+use sim::check::{CheckError, Failure as Broken, Verdict};
 use sim::outcome::{Outcome, Status};
 use sim::report::perfetto;
 use sim::scenario::Scenario;
 
 use super::arguments::{Changes, Check, Replay};
 use super::failure::Failure;
-use super::session::{self, world_word};
+use super::session;
 
-/// What the oracles found in one seed.
-struct Finding {
-    seed: u64,
-    violations: Vec<String>,
-    world: sim::scenario::WorldKind,
-}
+/// Seeds that break an oracle until a check is ended: the first is worth a look, a thousand are not worth the time.
+const FAILURES_MOST: usize = 10;
 
 /// Runs every seed of every scenario; fails when an oracle found something in one.
 pub(crate) fn check(asked: &Check) -> Result<(), Failure> {
     let mut found = false;
     let mut objects = Vec::new();
     for path in &asked.scenarios {
-        let seeds = asked.seeds.all();
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let all = session::each(&name, &seeds, |_, seed| judge(path, &asked.changes, *seed))?;
-        let bad: Vec<Finding> = all.into_iter().filter(|f| !f.violations.is_empty()).collect();
-        found |= !bad.is_empty();
+        let verdict = judge(asked, path, &name)?;
+        found |= !verdict.failures.is_empty();
         if asked.json {
-            objects.push(object(asked, path, &name, &bad));
+            objects.push(object(asked, &name, &verdict));
         } else {
-            super::print(&text(asked, path, &name, &bad))?;
+            super::print(&text(&name, &verdict))?;
         }
     }
     if asked.json {
@@ -43,61 +38,81 @@ pub(crate) fn check(asked: &Check) -> Result<(), Failure> {
     if found { Err(Failure::Found) } else { Ok(()) }
 }
 
-fn judge(path: &Path, changes: &Changes, seed: u64) -> Result<Finding, Failure> {
-    let scenario = session::load(path, changes, None, Some(seed))?.scenario;
-    let outcome = outcome(&scenario, false)?;
-    Ok(Finding { seed, violations: outcome.violations, world: scenario.world })
+fn judge(asked: &Check, path: &Path, name: &str) -> Result<Verdict, Failure> {
+    let check = sim::check::Check {
+        path: path.to_owned(),
+        overrides: settings(&asked.changes),
+        seeds: asked.seeds.first..=asked.seeds.last,
+        world: asked.changes.world,
+        threads: session::threads(),
+        failures_most: FAILURES_MOST,
+    };
+    let bar = session::progress(name, asked.seeds.all().len());
+    let verdict = sim::check::check(&check, &|progress| bar.set_position(progress.done));
+    bar.finish_and_clear();
+    verdict.map_err(|error| failure(name, error))
 }
 
-fn outcome(scenario: &Scenario, trace: bool) -> Result<Outcome, Failure> {
-    sim::run::run(scenario, scenario.seed, scenario.world, trace)
-        .map_err(|error| Failure::Run(scenario.name.clone(), Box::new(error)))
+fn settings(changes: &Changes) -> Vec<(String, String)> {
+    changes.settings.iter().map(|s| (s.key.clone(), s.value.clone())).collect()
 }
 
-fn object(asked: &Check, path: &Path, name: &str, bad: &[Finding]) -> serde_json::Value {
-    let failed: Vec<serde_json::Value> = bad
-        .iter()
-        .map(|f| {
-            let replay = replay_command(path, &asked.changes, f);
-            serde_json::json!({ "seed": f.seed, "violations": f.violations, "replay": replay })
+fn failure(name: &str, error: CheckError) -> Failure {
+    match error {
+        CheckError::Scenario(error) => Failure::from(error),
+        CheckError::Run(error) => Failure::Run(name.to_owned(), Box::new(error)),
+        baseline @ CheckError::Baseline { .. } => Failure::Usage(baseline.to_string()),
+    }
+}
+
+fn object(asked: &Check, name: &str, verdict: &Verdict) -> serde_json::Value {
+    let broken = |broken: &Broken| {
+        serde_json::json!({
+            "seed": broken.seed, "violations": broken.violations, "replay": broken.replay,
         })
-        .collect();
-    let seeds = asked.seeds.all().len();
-    serde_json::json!({ "scenario": name, "seeds": seeds, "passed": seeds - bad.len(), "failed": failed })
+    };
+    serde_json::json!({
+        "scenario": name,
+        "seeds": asked.seeds.all().len(),
+        "checked": verdict.checked,
+        "requests": { "completed": verdict.completed, "resumed": verdict.resumed },
+        "faults": verdict.faults,
+        "failed": verdict.failures.iter().map(broken).collect::<Vec<_>>(),
+    })
 }
 
 /// What was found; the last line of a failure is the command that replays the first of them.
-fn text(asked: &Check, path: &Path, name: &str, bad: &[Finding]) -> String {
-    let seeds = asked.seeds.all().len();
-    let Some(first) = bad.first() else {
-        return format!("{name}: {seeds} seeds, every oracle holds\n");
+fn text(name: &str, verdict: &Verdict) -> String {
+    let Verdict { checked, completed, resumed, faults, failures } = verdict;
+    let Some(first) = failures.first() else {
+        return format!(
+            "{name}: {checked} seeds, every oracle holds; {completed} requests complete, {resumed} of them resumed, \
+             through {faults} faults\n"
+        );
     };
-    let mut text = format!("{name}: {} of {seeds} seeds broke an oracle\n", bad.len());
-    for finding in bad {
-        for violation in &finding.violations {
-            text.push_str(&format!("  seed {}: {violation}\n", finding.seed));
+    let mut text = format!("{name}: of {checked} seeds these broke an oracle\n");
+    for broken in failures {
+        for violation in &broken.violations {
+            text.push_str(&format!("  seed {}: {violation}\n", broken.seed));
         }
     }
-    text + &format!("{}\n", replay_command(path, &asked.changes, first))
-}
-
-fn replay_command(path: &Path, changes: &Changes, finding: &Finding) -> String {
-    let settings: String =
-        changes.settings.iter().map(|s| format!(" --set '{}={}'", s.key, s.value)).collect();
-    let world = world_word(finding.world);
-    format!("sim replay {} --seed {} --world {world}{settings}", path.display(), finding.seed)
+    text + &format!("{}\n", first.replay)
 }
 
 /// Runs one seed and prints everything that happened; fails when an oracle found something.
 pub(crate) fn replay(asked: &Replay) -> Result<(), Failure> {
-    let scenario = session::load(&asked.scenario, &asked.changes, None, asked.seed)?.scenario;
-    let outcome = outcome(&scenario, asked.trace.is_some())?;
+    let (path, changes) = (&asked.scenario, &asked.changes);
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let replayed = sim::check::replay(path, &settings(changes), asked.seed, changes.world)
+        .map_err(|error| failure(&name, error))?;
+    let outcome = &replayed.recording.outcome;
     if let Some(path) = &asked.trace {
-        let names: Vec<String> = scenario.fleet.nodes.iter().map(|n| n.name.clone()).collect();
-        perfetto::write(path, &outcome, &names)?;
+        let names: Vec<String> = replayed.scenario.fleet.nodes.iter().map(|n| n.name.clone()).collect();
+        perfetto::write(path, outcome, &names)?;
         eprintln!("timeline in {}; open it at https://ui.perfetto.dev", path.display());
     }
-    super::print(&story(&scenario, &outcome))?;
+    super::print(&(replayed.log.join("\n") + "\n\n"))?;
+    super::print(&story(&replayed.scenario, outcome))?;
     if outcome.violations.is_empty() { Ok(()) } else { Err(Failure::Found) }
 }
 
@@ -124,7 +139,7 @@ fn story(scenario: &Scenario, outcome: &Outcome) -> String {
         lines.push((incident.at_us, format!("{}{pause}", incident.what)));
     }
     lines.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let world = world_word(outcome.world);
+    let world = outcome.world.as_str();
     let mut text = format!("{} from seed {} in the {world} world\n", scenario.name, outcome.seed);
     for (at_us, line) in lines {
         text.push_str(&format!("{:>14.3} ms  {line}\n", at_us / 1e3));

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use sim::scenario::{Loaded, WorldKind, load_with_files};
+use sim::scenario::{Loaded, load_with_files};
 
 use super::arguments::Changes;
 use super::failure::Failure;
@@ -21,17 +21,14 @@ pub(crate) fn overrides(changes: &Changes) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> =
         changes.settings.iter().map(|s| (s.key.clone(), s.value.clone())).collect();
     if let Some(world) = changes.world {
-        found.push(("run.world".into(), world_word(world).into()));
+        found.push(("run.world".into(), world.as_str().into()));
     }
     found
 }
 
-/// The word a scenario uses for a world.
-pub(crate) fn world_word(world: WorldKind) -> &'static str {
-    match world {
-        WorldKind::Turmoil => "turmoil",
-        WorldKind::Memory => "memory",
-    }
+/// Runs that are worth doing at once: one for each processor.
+pub(crate) fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Loads a scenario with the changes of the command line and one more.
@@ -54,7 +51,7 @@ pub(crate) fn each<J: Sync, T: Send>(
     work: impl Fn(usize, &J) -> Result<T, Failure> + Sync,
 ) -> Result<Vec<T>, Failure> {
     let bar = progress(label, jobs.len());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(jobs.len());
+    let threads = threads().min(jobs.len());
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<T, Failure>)>> = Mutex::new(Vec::with_capacity(jobs.len()));
     std::thread::scope(|scope| {
@@ -84,7 +81,7 @@ fn take<'a, J>(next: &AtomicUsize, jobs: &'a [J]) -> Option<(usize, &'a J)> {
 }
 
 /// On stderr, where a person looks: a bar over several runs, a sign of life for a single one.
-fn progress(label: &str, jobs: usize) -> ProgressBar {
+pub(crate) fn progress(label: &str, jobs: usize) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

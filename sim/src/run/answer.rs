@@ -16,11 +16,24 @@ use crate::seed::Seed;
 /// # Errors
 /// When the main run or a baseline cannot be run. A recommended plan that cannot be run is left out.
 pub fn answer(scenario: &Scenario, seed: u64, world: WorldKind, trace: bool) -> Result<Answer, RunError> {
-    let main = main_run(scenario, seed, world, trace)?;
+    let placement = place(&scenario.fleet, &scenario.model, &scenario.plan.ask);
+    let ring = || {
+        let plan = plan::choose_from(scenario, &placement)?;
+        Ok(record_plan(scenario, plan, seed, world, trace)?.outcome)
+    };
+    let main = match scenario.engine {
+        EngineKind::Ring => ring()?,
+        baseline => baseline::play(scenario, baseline, seed)?,
+    };
     let faulty = with_faults(scenario, &main, seed);
-    let baselines = scenario.baselines.iter().map(|kind| engine_run(&faulty, *kind, seed, world));
-    let baselines = baselines.collect::<Result<_, _>>()?;
-    let recommended = place(&scenario.fleet, &scenario.model, &scenario.plan.ask).ok().map(|p| p.recommended);
+    let play = |kind| Ok(baseline::play(&faulty, kind, seed)?);
+    let baselines = scenario.baselines.iter().map(|kind| match kind {
+        // This project's ring is run, not played, where its plan fits the machines.
+        EngineKind::Ring => ring().or_else(|_: RunError| play(EngineKind::Ring)),
+        other => play(*other),
+    });
+    let baselines = baselines.collect::<Result<_, RunError>>()?;
+    let recommended = placement.as_ref().ok().map(|placement| placement.recommended.clone());
     Ok(Answer {
         predicted: predicted(scenario, &main),
         recommended_run: recommended.as_ref().and_then(|r| recommended_run(scenario, &main, r, seed, world)),
@@ -28,28 +41,6 @@ pub fn answer(scenario: &Scenario, seed: u64, world: WorldKind, trace: bool) -> 
         baselines,
         main,
     })
-}
-
-fn main_run(scenario: &Scenario, seed: u64, world: WorldKind, trace: bool) -> Result<Outcome, RunError> {
-    if scenario.engine == EngineKind::Ring {
-        return super::run(scenario, seed, world, trace);
-    }
-    Ok(baseline::play(scenario, scenario.engine, seed)?)
-}
-
-/// Another engine on the same plan. This project's ring is run, not played, where its plan fits the machines.
-fn engine_run(
-    scenario: &Scenario,
-    kind: EngineKind,
-    seed: u64,
-    world: WorldKind,
-) -> Result<Outcome, RunError> {
-    if kind == EngineKind::Ring
-        && let Ok(plan) = plan::choose(scenario)
-    {
-        return Ok(record_plan(scenario, plan, seed, world, false)?.outcome);
-    }
-    Ok(baseline::play(scenario, kind, seed)?)
 }
 
 /// The scenario with its random faults drawn, and on the plan of the main run: what baselines are played on.

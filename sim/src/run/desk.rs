@@ -59,6 +59,8 @@ struct State {
     /// Tickets that found nobody to ask.
     stranded: Vec<usize>,
     inboxes: BTreeMap<NodeId, (Life, mpsc::Sender<usize>)>,
+    /// Nodes that have died and not come back. One that is neither here nor there has not begun yet.
+    down: BTreeSet<NodeId>,
     starts: Vec<(NodeId, u64)>,
     /// Nodes that know a plan whose replicas all serve.
     ready: BTreeSet<NodeId>,
@@ -103,6 +105,7 @@ impl Desk {
             waiting: BTreeSet::new(),
             stranded: Vec::new(),
             inboxes: BTreeMap::new(),
+            down: BTreeSet::new(),
             starts: Vec::new(),
             ready: BTreeSet::new(),
             opened_ns: None,
@@ -149,6 +152,7 @@ impl Desk {
         let (inbox, requests) = mpsc::channel(INBOX);
         let mut state = self.state();
         state.inboxes.insert(life.node, (life, inbox));
+        state.down.remove(&life.node);
         state.starts.push((life.node, now.0));
         let stranded = std::mem::take(&mut state.stranded);
         state.waiting.extend(stranded.into_iter().map(|index| (now.0, index)));
@@ -161,6 +165,7 @@ impl Desk {
     pub(super) fn leave(&self, node: NodeId, now: Instant) {
         let mut state = self.state();
         state.inboxes.remove(&node);
+        state.down.insert(node);
         let again_ns = now.0.saturating_add(ASK_AGAIN_NS);
         let State { tickets, waiting, .. } = &mut *state;
         for (index, ticket) in tickets.iter_mut().enumerate() {
@@ -183,6 +188,16 @@ impl Desk {
             state.ask(index, now);
         }
         [state.next_arrival_ns(), state.waiting.first().map(|(at_ns, _)| *at_ns)].into_iter().flatten().min()
+    }
+
+    /// When the next client comes to `node`, as far as is known. So a node's own clock, which is exact, wakes them.
+    pub(super) fn next_at(&self, node: NodeId) -> Option<Instant> {
+        let state = self.state();
+        let number = state.arrivals.next_number();
+        let here = |number: u32| state.entries[number as usize % state.entries.len()] == node;
+        let arrival = state.next_arrival_ns().filter(|_| here(number));
+        let waiting = state.waiting.iter().find(|(_, index)| state.tickets[*index].entry == node);
+        [arrival, waiting.map(|(at_ns, _)| *at_ns)].into_iter().flatten().min().map(Instant)
     }
 
     /// Asks for `output` tokens after a prompt of `prompt` at each of the entries that are up.
@@ -332,12 +347,14 @@ impl State {
         self.open += 1;
     }
 
-    /// Puts a ticket where its client asks: its own entry, or else the next one that is up, or else anybody. Where nobody
-    /// is up it waits for somebody, and where too many wait it comes back later.
+    /// Puts a ticket where its client asks: its own entry, or if that is down the next one that is up, or else anybody.
+    /// Where nobody is up it waits for somebody, and where too many wait it comes back later.
     fn ask(&mut self, index: usize, now: Instant) {
         let Some(ticket) = self.tickets.get_mut(index).filter(|ticket| ticket.is_open()) else { return };
-        let others = self.entries.iter().chain(self.inboxes.keys());
-        let place = [ticket.entry].iter().chain(others).find_map(|node| self.inboxes.get(node));
+        let own = self.inboxes.get(&ticket.entry);
+        let others =
+            || self.entries.iter().chain(self.inboxes.keys()).find_map(|node| self.inboxes.get(node));
+        let place = if self.down.contains(&ticket.entry) { others() } else { own };
         let Some((life, inbox)) = place else { return self.stranded.push(index) };
         if inbox.try_send(index).is_ok() {
             ticket.at = Some(*life);

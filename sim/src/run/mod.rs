@@ -7,6 +7,7 @@
 //! * `desk`: the clients.
 //! * `play`: what happens on the mesh.
 //! * `recoveries`, `account`: what the recording says.
+//! * `scale`: the clock scale in turmoil.
 //! * `bounds`: how long things may take.
 //! * `answer`: the whole answer to a scenario: the run and what it is compared with.
 
@@ -17,6 +18,9 @@ mod desk;
 mod plan;
 mod play;
 mod recoveries;
+#[cfg(test)]
+mod sabotage;
+mod scale;
 #[cfg(test)]
 mod tests;
 
@@ -180,7 +184,7 @@ impl<'a> Setting<'a> {
                 if nodes > TURMOIL_HOSTS_MOST {
                     return Err(RunError::TooManyHosts { nodes, most: TURMOIL_HOSTS_MOST });
                 }
-                let scale = self.scenario.scale.unwrap_or_else(|| self.exact_scale());
+                let scale = self.scenario.scale.unwrap_or_else(|| self.scale());
                 over_turmoil::run(spec, play, scale)?;
                 Ok(scale)
             }
@@ -199,12 +203,9 @@ impl<'a> Setting<'a> {
         }
     }
 
-    /// The clock scale that is exact for everybody who takes part: where plans may change, the whole fleet.
-    fn exact_scale(&self) -> u32 {
-        let everybody = || self.scenario.fleet.ids().collect::<BTreeSet<_>>();
-        let planned = || self.plan.stages().map(|stage| stage.node).chain(entries(self.scenario, &self.plan));
-        let nodes = if self.schedule.is_empty() { planned().collect() } else { everybody() };
-        over_turmoil::scale_for(&self.scenario.fleet, &RING, &nodes.into_iter().collect::<Vec<_>>())
+    fn scale(&self) -> u32 {
+        let entries = entries(self.scenario, &self.plan);
+        scale::smallest(self.scenario, &self.plan, &entries, !self.schedule.is_empty())
     }
 
     /// The outcome, judged by all oracles.

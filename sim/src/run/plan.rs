@@ -2,10 +2,11 @@
 
 use planner::cost::memory::stage_bytes;
 use planner::fleet::Fleet;
-use planner::place::{Refusal, place};
-use planner::plan::{NodeId, Pipeline, Plan, Stage};
+use planner::place::{Placement, Refusal, place};
+use planner::plan::{LayerRange, NodeId, Pipeline, Plan, Stage};
 use planner::units;
 
+use super::RunError;
 use crate::scenario::Scenario;
 
 /// Why a cut given by hand cannot run.
@@ -86,13 +87,29 @@ pub enum SplitError {
     },
 }
 
+/// The plan of the main run, where the planner has placed the model already.
+pub(super) fn choose_from(
+    scenario: &Scenario,
+    placement: &Result<Placement, Refusal>,
+) -> Result<Plan, RunError> {
+    match (&scenario.plan.split, placement) {
+        (Some(split), _) => Ok(cut(scenario, split)?),
+        (None, Ok(placement)) => Ok(placement.recommended.plan.clone()),
+        (None, Err(refusal)) => Err(RunError::NoPlan(refusal.clone())),
+    }
+}
+
 /// The plan of the main run.
-pub(super) fn choose(scenario: &Scenario) -> Result<Plan, super::RunError> {
+pub(super) fn choose(scenario: &Scenario) -> Result<Plan, RunError> {
+    match &scenario.plan.split {
+        Some(split) => Ok(cut(scenario, split)?),
+        None => choose_from(scenario, &place(&scenario.fleet, &scenario.model, &scenario.plan.ask)),
+    }
+}
+
+/// The plan of a cut given by hand.
+fn cut(scenario: &Scenario, split: &[(NodeId, LayerRange)]) -> Result<Plan, SplitError> {
     let ask = &scenario.plan.ask;
-    let Some(split) = &scenario.plan.split else {
-        let placement = place(&scenario.fleet, &scenario.model, ask);
-        return Ok(placement.map_err(|refusal: Refusal| super::RunError::NoPlan(refusal))?.recommended.plan);
-    };
     let stages: Vec<Stage> =
         split.iter().map(|(node, layers)| Stage { node: *node, layers: *layers }).collect();
     let plan = Plan {
@@ -164,7 +181,6 @@ fn check_links(fleet: &Fleet, stages: &[Stage]) -> Result<(), SplitError> {
 #[cfg(test)]
 mod tests {
     use planner::fleet::NetworkId;
-    use planner::plan::LayerRange;
 
     use super::*;
     use crate::report::sample;

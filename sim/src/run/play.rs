@@ -133,6 +133,13 @@ async fn live<W: World>(desk: Desk, config: NodeConfig, life: Life, doors: Doors
     let mut clients = JoinSet::new();
     let mut announced = false;
     loop {
+        let next = desk.next_at(life.node);
+        let next_client = async {
+            match next {
+                Some(at) => clock.sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             Some(index) = inbox.recv() => {
@@ -149,8 +156,9 @@ async fn live<W: World>(desk: Desk, config: NodeConfig, life: Life, doors: Doors
                     std::panic::resume_unwind(error.into_panic());
                 }
             }
-            // The node is to die, or has never been asked: it works on.
-            else => std::future::pending().await,
+            () = next_client => {
+                desk.dispatch(clock.now());
+            }
         }
     }
 }

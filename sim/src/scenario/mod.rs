@@ -43,6 +43,16 @@ pub enum WorldKind {
     Memory,
 }
 
+impl WorldKind {
+    /// The word for it in scenarios and on the command line.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WorldKind::Turmoil => "turmoil",
+            WorldKind::Memory => "memory",
+        }
+    }
+}
+
 /// Who runs the model: this project's ring, or a baseline played over the same links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -13,6 +13,8 @@ use super::{Report, round3};
 pub struct Interval {
     /// The mean; `null` when no run has the figure.
     pub mean: Option<f64>,
+    /// The median of the runs.
+    pub median: Option<f64>,
     /// Lower end.
     pub low: Option<f64>,
     /// Upper end.
@@ -25,6 +27,7 @@ impl Interval {
         let estimate = stats::estimate(values);
         Self {
             mean: estimate.map(|e| round3(e.mean)),
+            median: stats::quantile(&stats::ascending(values), 0.5).map(round3),
             low: estimate.map(|e| round3(e.low)),
             high: estimate.map(|e| round3(e.high)),
         }

@@ -49,7 +49,12 @@ impl Metric {
 
 fn seconds(ms: Interval) -> Interval {
     let seconds = |ms: Option<f64>| ms.map(|ms| ms / 1000.0);
-    Interval { mean: seconds(ms.mean), low: seconds(ms.low), high: seconds(ms.high) }
+    Interval {
+        mean: seconds(ms.mean),
+        median: seconds(ms.median),
+        low: seconds(ms.low),
+        high: seconds(ms.high),
+    }
 }
 
 const LEFT: f64 = 80.0;
