@@ -11,13 +11,20 @@ use crate::units::fmt_ms;
 /// Replicas into which a node is put to see what it would do there, at most.
 const REPLICAS_MAX: usize = 2;
 
+/// Orders judged to find the place of a node in a long pipeline.
+const ORDERS: usize = 20;
+
+/// Where more nodes than this are left out, each is seen beside the first replica only.
+const MANY: usize = 64;
+
 /// Every node of the fleet without layers in `chosen`, and why. `usable` are those that could have some.
 pub(super) fn left_out(costs: &Costs<'_>, usable: &[usize], chosen: &Candidate) -> Vec<LeftOut> {
     let mut used = vec![false; costs.fleet.nodes.len()];
     for stage in chosen.plan.stages() {
         used[stage.node.index()] = true;
     }
-    let judge = Judge::new(costs, chosen);
+    let judge =
+        Judge::new(costs, chosen, if used.iter().filter(|u| !**u).count() > MANY { 1 } else { REPLICAS_MAX });
     let unused = (0..used.len()).filter(|n| !used[*n]);
     unused
         .map(|n| {
@@ -42,15 +49,17 @@ struct Judge<'c, 'a> {
     costs: &'c Costs<'a>,
     replicas: &'c [Pipeline],
     chosen: &'c Candidate,
+    /// Replicas beside which a node is seen.
+    beside: usize,
     /// Tokens per second of the chosen replicas when there is one more.
     beside_one_more: f64,
 }
 
 impl<'c, 'a> Judge<'c, 'a> {
-    fn new(costs: &'c Costs<'a>, chosen: &'c Candidate) -> Self {
+    fn new(costs: &'c Costs<'a>, chosen: &'c Candidate, beside: usize) -> Self {
         let replicas = &chosen.plan.replicas;
         let beside_one_more = costs.rate_among(replicas, replicas.len() as u32 + 1);
-        Self { costs, replicas, chosen, beside_one_more }
+        Self { costs, replicas, chosen, beside, beside_one_more }
     }
 
     fn why(&self, n: usize) -> String {
@@ -66,7 +75,7 @@ impl<'c, 'a> Judge<'c, 'a> {
 
     /// Nodes of the first replicas.
     fn neighbours(&self) -> impl Iterator<Item = usize> {
-        self.replicas.iter().take(REPLICAS_MAX).flat_map(|r| &r.stages).map(|s| s.node.index())
+        self.replicas.iter().take(self.beside).flat_map(|r| &r.stages).map(|s| s.node.index())
     }
 
     fn name(&self, n: usize) -> &str {
@@ -90,7 +99,7 @@ impl<'c, 'a> Judge<'c, 'a> {
 
     /// What the node does to the time of one stream, in the replica where it does least harm.
     fn slower(&self, n: usize, goal: Goal) -> String {
-        let with = self.replicas.iter().take(REPLICAS_MAX).filter_map(|r| self.with(n, r, goal));
+        let with = self.replicas.iter().take(self.beside).filter_map(|r| self.with(n, r, goal));
         let Some(with) = with.min_by(|a, b| a.us.total_cmp(&b.us)) else {
             return "fits into no cut beside the nodes that are used".into();
         };
@@ -109,7 +118,7 @@ impl<'c, 'a> Judge<'c, 'a> {
     fn with(&self, n: usize, replica: &Pipeline, goal: Goal) -> Option<Judged> {
         let mut nodes: Vec<usize> = replica.stages.iter().map(|s| s.node.index()).collect();
         nodes.push(n);
-        Pool::new(self.costs, &nodes, goal).best(&[n], &nodes)
+        Pool::new(self.costs, &nodes, goal, ORDERS).best(&[n], &nodes)
     }
 
     /// The node's layers in a plan with it, and what they take there and now.
@@ -147,7 +156,7 @@ impl<'c, 'a> Judge<'c, 'a> {
         let now = self.chosen.prediction.throughput_tok_s;
         let count = self.replicas.len() as u32;
         let concurrency = self.costs.ask.load.concurrency;
-        let in_replica = self.replicas.iter().enumerate().take(REPLICAS_MAX).filter_map(|(i, replica)| {
+        let in_replica = self.replicas.iter().enumerate().take(self.beside).filter_map(|(i, replica)| {
             let streams = streams_of(concurrency, count, i as u32);
             let with = self.with(n, replica, Goal::Round(streams.max(1)))?;
             Some(now - self.costs.rate(&replica.stages, streams) + self.costs.rate(&with.stages, streams))
@@ -158,7 +167,7 @@ impl<'c, 'a> Judge<'c, 'a> {
             .costs
             .reach(n)
             .solo
-            .then(|| Pool::new(self.costs, &[n], Goal::Token).best(&[n], &[n]))
+            .then(|| Pool::new(self.costs, &[n], Goal::Token, 1).best(&[n], &[n]))
             .flatten()
             .map(|solo| self.beside_one_more + self.costs.rate(&solo.stages, streams));
         match (inside, alone) {

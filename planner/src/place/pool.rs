@@ -14,9 +14,6 @@ const POOL_EXACT: usize = 7;
 /// The same where bounds on the slowest stage have to be tried.
 const POOL_EXACT_BOUNDED: usize = 4;
 
-/// Orders tried at most by one local search.
-const ORDERS_MAX: usize = 3000;
-
 /// Bounds on the slowest stage tried for each order where the objective is no plain sum.
 const HALVINGS: u32 = 8;
 
@@ -49,10 +46,11 @@ pub(super) struct Pool<'c, 'a> {
 }
 
 impl<'c, 'a> Pool<'c, 'a> {
-    pub(super) fn new(costs: &'c Costs<'a>, nodes: &[usize], goal: Goal) -> Self {
+    /// A pool whose local search, if it needs one, judges at most `orders` orders.
+    pub(super) fn new(costs: &'c Costs<'a>, nodes: &[usize], goal: Goal, orders: usize) -> Self {
         let ring = Ring::new(costs, nodes, costs.decode(1), costs.frames(1));
         let prefill = (goal == Goal::First).then(|| Prefill::new(costs, nodes));
-        Self { costs, goal, ring, prefill, by_batch: BTreeMap::new(), orders_left: ORDERS_MAX }
+        Self { costs, goal, ring, prefill, by_batch: BTreeMap::new(), orders_left: orders }
     }
 
     /// The best pipeline over a subset of the pool that takes in all of `needed`: certain for few nodes (but for the

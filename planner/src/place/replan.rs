@@ -23,6 +23,9 @@ pub const HORIZON_US: f64 = 600e6;
 /// Spare nodes that are tried in the place of a lost one.
 const SPARES_MAX: usize = 4;
 
+/// Orders judged when a long pipeline is cut anew.
+const ORDERS: usize = 200;
+
 /// Nodes of a pool from which a replica is cut anew.
 const POOL_MAX: usize = 6;
 
@@ -279,7 +282,7 @@ impl Repair<'_, '_> {
         };
         let pinned = self.costs.ask.constraints.pinned.iter().map(|p| p.index());
         let needed: Vec<usize> = pinned.filter(|p| nodes.contains(p)).collect();
-        let judged = Pool::new(self.costs, &nodes, goal).best(&needed, &nodes)?;
+        let judged = Pool::new(self.costs, &nodes, goal, ORDERS).best(&needed, &nodes)?;
         Some(Pipeline { stages: judged.stages })
     }
 

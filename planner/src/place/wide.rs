@@ -20,6 +20,13 @@ const SEEDS_MAX: usize = 48;
 /// Nodes of a pool beside the pipeline that was grown.
 const SPARES: usize = 4;
 
+/// Orders judged by the local search around one of the most promising pipelines, of which there are [`CLIMBED`].
+const ORDERS: usize = 600;
+const CLIMBED: usize = 3;
+
+/// Orders judged for each replica: there are many of them.
+const ORDERS_OF_REPLICA: usize = 40;
+
 /// A pool is filled with spares up to so many nodes.
 const POOL_MAX: usize = 7;
 
@@ -116,8 +123,14 @@ impl<'c, 'a> Wide<'c, 'a> {
         } else {
             vec![needed.to_vec()]
         };
-        let grown = seeds.iter().filter_map(|seed| self.grown_with(free, seed, needed, goal));
-        grown.filter(of_shape).min_by(|a, b| a.us.total_cmp(&b.us))
+        let grow = |seed: &[usize], orders| self.grown_with(free, seed, needed, goal, orders);
+        let grown = seeds.iter().filter_map(|seed| Some((grow(seed, 1)?, seed)));
+        let mut grown: Vec<(Judged, &Vec<usize>)> = grown.filter(|(judged, _)| of_shape(judged)).collect();
+        grown.sort_by(|a, b| a.0.us.total_cmp(&b.0.us));
+        let climbed = grown.iter().take(CLIMBED).filter_map(|(_, seed)| grow(seed, ORDERS)).filter(of_shape);
+        let climbed: Vec<Judged> = climbed.collect();
+        let all = climbed.into_iter().chain(grown.into_iter().map(|(judged, _)| judged));
+        all.min_by(|a, b| a.us.total_cmp(&b.us))
     }
 
     /// The quickest and the largest nodes of each network, the quickest first.
@@ -140,17 +153,24 @@ impl<'c, 'a> Wide<'c, 'a> {
 
     /// A pipeline grown from `start`, all of it kept.
     fn grown(&self, free: &[usize], start: &[usize], goal: Goal) -> Option<Judged> {
-        self.grown_with(free, start, start, goal)
+        self.grown_with(free, start, start, goal, ORDERS)
     }
 
-    fn grown_with(&self, free: &[usize], start: &[usize], needed: &[usize], goal: Goal) -> Option<Judged> {
+    fn grown_with(
+        &self,
+        free: &[usize],
+        start: &[usize],
+        needed: &[usize],
+        goal: Goal,
+        orders: usize,
+    ) -> Option<Judged> {
         let mut chain = start.to_vec();
         let mut room: usize = chain.iter().map(|n| self.traits[n].most).sum();
         while chain.len() <= self.costs.layers {
             if room >= self.costs.layers {
                 let mut nodes = chain.clone();
                 self.add_spares(free, &mut nodes);
-                if let Some(judged) = Pool::new(self.costs, &nodes, goal).best(needed, &chain) {
+                if let Some(judged) = Pool::new(self.costs, &nodes, goal, orders).best(needed, &chain) {
                     return Some(judged);
                 }
             }
@@ -191,7 +211,9 @@ impl<'c, 'a> Wide<'c, 'a> {
         let mut groups: Vec<Vec<Stage>> = Vec::new();
         let streams = self.costs.ask.load.concurrency.max(1).div_ceil(free.len() as u32);
         for node in self.nodes.iter().filter(|n| whole(n)) {
-            groups.extend(Pool::new(self.costs, &[*node], Goal::Token).best(&[], &[*node]).map(|j| j.stages));
+            groups.extend(
+                Pool::new(self.costs, &[*node], Goal::Token, 1).best(&[], &[*node]).map(|j| j.stages),
+            );
         }
         for group in &groups {
             take(&mut free, group);
@@ -220,7 +242,8 @@ impl<'c, 'a> Wide<'c, 'a> {
         let mut room = self.traits[&seed].most;
         while chain.len() <= self.costs.layers {
             if room >= self.costs.layers
-                && let Some(judged) = Pool::new(self.costs, &chain, goal).best(needed, &chain)
+                && let Some(judged) =
+                    Pool::new(self.costs, &chain, goal, ORDERS_OF_REPLICA).best(needed, &chain)
             {
                 return Some(judged);
             }

@@ -352,7 +352,8 @@ impl State {
     fn ask(&mut self, index: usize, now: Instant) {
         let Some(ticket) = self.tickets.get_mut(index).filter(|ticket| ticket.is_open()) else { return };
         let own = self.inboxes.get(&ticket.entry);
-        let others = || self.entries.iter().chain(self.inboxes.keys()).find_map(|node| self.inboxes.get(node));
+        let others =
+            || self.entries.iter().chain(self.inboxes.keys()).find_map(|node| self.inboxes.get(node));
         let place = if self.down.contains(&ticket.entry) { others() } else { own };
         let Some((life, inbox)) = place else { return self.stranded.push(index) };
         if inbox.try_send(index).is_ok() {

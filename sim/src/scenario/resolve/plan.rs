@@ -17,7 +17,7 @@ use crate::scenario::{Arrivals, PlanSpec, Workload};
 
 /// KV room where the scenario does not say, tokens: what chat programs start with.
 const CONTEXT_DEFAULT: u32 = 4096;
-/// Sessions at once of an open load where the scenario does not say.
+/// Sessions at once of an open load, or of one of several copies, where the scenario does not say.
 const SESSIONS_DEFAULT: u32 = 4;
 /// More tokens of context, or sessions, than anyone asks for.
 const MOST: u32 = 100_000_000;
@@ -38,7 +38,10 @@ pub(super) fn plan(
         Arrivals::Closed { users, .. } => users,
         _ => SESSIONS_DEFAULT,
     };
-    let sessions = reading.checked(raw.sessions, count_within(1, MOST)).unwrap_or(users);
+    let shape = reading.get(raw.mode).unwrap_or(Shape::Auto);
+    // Users of several copies are spread over them: a copy need not hold all.
+    let at_once = if shape == Shape::Replicas { users.min(SESSIONS_DEFAULT) } else { users };
+    let sessions = reading.checked(raw.sessions, count_within(1, MOST)).unwrap_or(at_once);
     let constraints = Constraints {
         min_layers: reading.checked(raw.min_layers, count_within(1, MOST)).unwrap_or(1),
         latency_cap_us: reading.get(raw.latency_cap),
@@ -46,7 +49,7 @@ pub(super) fn plan(
         excluded: roster.some(reading, raw.exclude),
         sessions,
         context: context(reading, raw, &extent),
-        shape: reading.get(raw.mode).unwrap_or(Shape::Auto),
+        shape,
     };
     if let Some(both) = constraints.pinned.iter().find(|id| constraints.excluded.contains(id)) {
         let name = &roster.nodes[both.index()].name;

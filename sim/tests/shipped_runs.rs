@@ -1,0 +1,64 @@
+//! Every shipped scenario of up to eight nodes, run: alike in both worlds, and the same in every process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sim::outcome::{Outcome, Status};
+use sim::run::run;
+use sim::scenario::{Scenario, WorldKind, load};
+
+const NODES_MOST: usize = 8;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios")
+}
+
+fn small_scenarios() -> Vec<(PathBuf, Scenario)> {
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let toml = paths.into_iter().filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    let loaded = toml.map(|path| {
+        let scenario = load(&path, &[], None).unwrap();
+        (path, scenario)
+    });
+    loaded.filter(|(_, scenario)| scenario.fleet.nodes.len() <= NODES_MOST).collect()
+}
+
+fn decode_tok_s(outcome: &Outcome) -> f64 {
+    let gaps = outcome.requests.iter().flat_map(|r| r.tokens_us.windows(2).map(|gap| gap[1] - gap[0]));
+    let (sum_us, count) = gaps.fold((0.0, 0.0), |(sum, count), gap| (sum + gap, count + 1.0));
+    count / sum_us * 1e6
+}
+
+#[test]
+fn the_worlds_agree_within_one_per_cent() {
+    for (_, scenario) in small_scenarios() {
+        let [memory, turmoil] = [WorldKind::Memory, WorldKind::Turmoil].map(|world| {
+            let outcome = run(&scenario, scenario.seed, world, false).unwrap();
+            assert_eq!(outcome.violations, Vec::<String>::new(), "{} in {world:?}", scenario.name);
+            assert!(outcome.requests.iter().all(|r| r.status == Status::Completed), "{}", scenario.name);
+            decode_tok_s(&outcome)
+        });
+        let apart = (memory / turmoil - 1.0).abs();
+        assert!(apart < 0.01, "{}: {memory} tok/s in memory, {turmoil} in turmoil", scenario.name);
+    }
+}
+
+#[test]
+fn two_processes_print_the_same_bytes_in_both_worlds() {
+    let printed = |world: &str, seed: &str| {
+        let out = Command::new(env!("CARGO_BIN_EXE_sim"))
+            .arg(folder().join("wifi2.toml"))
+            .args(["--json", "--no-files", "--world", world, "--seed", seed])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    };
+    for world in ["memory", "turmoil"] {
+        assert_eq!(printed(world, "5"), printed(world, "5"), "{world}");
+        assert_ne!(printed(world, "5"), printed(world, "6"), "{world}");
+    }
+}
