@@ -101,7 +101,7 @@ impl Default for Limits {
             ping_period: millis(250),
             ping_per_node: millis(2),
             ping_misses: 3,
-            verify_period: millis(60),
+            verify_period: millis(120),
             rtt_multiple: 4,
             replan_gain: 0.15,
             replan_rest: seconds(10),

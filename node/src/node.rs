@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use planner::model::Model;
-use planner::place::Ask;
+use planner::place::{Ask, place, replan};
 use planner::plan::{Epoch, Plan};
 use tokio::sync::mpsc;
 
-use crate::control::{self, ControlDoor, Core, Setup};
+use crate::control::{self, ControlDoor, Core, Search, Setup};
 use crate::head::{Head, Replies, Reply, Request};
 use crate::heads::Heads;
 use crate::ids::SessionId;
@@ -158,7 +158,7 @@ pub fn start<W: World>(doors: Doors<W>, config: NodeConfig) -> NodeHandle {
     let me = view.id(peer).expect("a world names every node in the fleet view it hands out");
     let (stage, stage_intake) = StageDoor::new(limits.stage_queue.max(1));
     let (control, control_intake) = ControlDoor::new(limits.stage_queue.max(1));
-    let search: control::Search = |fleet, model, ask, _current| planner::place::place(fleet, model, ask);
+    let search = Search { fresh: place, repair: replan };
     let setup = Setup { me, view: view.clone(), model: model.clone(), ask, limits, incarnation, search };
     let node = Arc::new(Interior::<W> {
         me: peer,

@@ -225,7 +225,8 @@ impl Liveness {
     /// Somebody has a reason to doubt it: asks at once, and more often until it answers.
     pub(crate) fn suspect(&mut self, node: NodeId, now: Instant) {
         let Some(watch) = self.watched.get_mut(&node) else { return };
-        if watch.suspected || self.lost.contains(&node) {
+        // Who has never answered may be starting still: its way is not known, so neither is what would be late.
+        if watch.suspected || self.lost.contains(&node) || !self.rtt.contains_key(&node) {
             return;
         }
         watch.suspected = true;

@@ -5,15 +5,21 @@ use std::sync::Arc;
 
 use planner::cost::constants::RING;
 use planner::cost::predict::predict;
+use planner::fleet::Fleet;
 use planner::model::Model;
-use planner::place::{Ask, Objective, Placement, Refusal};
-use planner::plan::{LayerRange, NodeId, Pipeline, Plan, Prediction};
+use planner::place::{Ask, Objective, Placement, Refusal, Replan};
+use planner::plan::{LayerRange, NodeId, Plan, Prediction};
 
 use crate::view::FleetView;
 
-/// A search for plans: fleet, model, ask, and the plan followed so far.
-pub(crate) type Search =
-    fn(&planner::fleet::Fleet, &Model, &Ask, Option<&Plan>) -> Result<Placement, Refusal>;
+/// The planner's searches, or what stands for them in a test.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Search {
+    /// The best plan.
+    pub(crate) fresh: fn(&Fleet, &Model, &Ask) -> Result<Placement, Refusal>,
+    /// The best plan that changes little of another when nodes have left it.
+    pub(crate) repair: fn(&Fleet, &Model, &Ask, &Plan, &[NodeId]) -> Result<Replan, Refusal>,
+}
 
 /// The readiness of nodes for one plan, and the searches done for it.
 #[derive(Debug)]
@@ -126,35 +132,27 @@ impl Planning {
         if self.refused.as_ref() == Some(&out) {
             return None;
         }
-        let found = current.and_then(|plan| self.mended(plan, &out));
-        let found = found.or_else(|| self.search(current, &out).map(|(plan, _)| plan));
+        let found = match current {
+            Some(plan) => self.repaired(plan, &out),
+            None => self.fresh(&out).map(|(plan, _)| plan),
+        };
         if found.is_none() {
             self.refused = Some(out);
         }
         found
     }
 
-    /// The replicas that nobody left, and what can be made of the other nodes: sessions of the former go on.
-    fn mended(&self, current: &Plan, out: &BTreeSet<NodeId>) -> Option<Plan> {
-        let whole = |r: &&Pipeline| !r.stages.iter().any(|s| out.contains(&s.node));
-        let mut plan = current.clone();
-        plan.replicas = current.replicas.iter().filter(whole).cloned().collect();
-        if plan.replicas.is_empty() {
-            return None;
-        }
-        let taken: BTreeSet<NodeId> = plan.stages().map(|s| s.node).chain(out.iter().copied()).collect();
-        if let Some((more, _)) = self.search(None, &taken)
-            && more.context >= plan.context
-        {
-            plan.replicas.extend(more.replicas);
-        }
-        Some(plan)
+    /// `current` without the nodes in `out`: replicas that nobody left stay, and their sessions go on.
+    fn repaired(&self, current: &Plan, out: &BTreeSet<NodeId>) -> Option<Plan> {
+        let out: Vec<NodeId> = out.iter().copied().collect();
+        let plan = (self.search.repair)(&self.view.fleet, &self.model, &self.ask, current, &out).ok()?.plan;
+        is_sound(&plan, &self.view, &self.model).then_some(plan)
     }
 
     /// A plan that improves the asked objective over `current` by the named share, now that nodes have come back.
     pub(crate) fn improvement(&self, current: &Plan, lost: &BTreeSet<NodeId>) -> Option<Plan> {
         let now = predict(&self.view.fleet, &self.model, current, &self.ask.load, &RING)?;
-        let (plan, better) = self.search(None, &self.excluded(lost))?;
+        let (plan, better) = self.fresh(&self.excluded(lost))?;
         let improves = match self.ask.objective {
             Objective::Tpot => better.tpot_ms <= now.tpot_ms * (1.0 - self.gain),
             Objective::Ttft => better.ttft_ms <= now.ttft_ms * (1.0 - self.gain),
@@ -163,11 +161,12 @@ impl Planning {
         (improves && plan.replicas != current.replicas).then_some(plan)
     }
 
-    fn search(&self, current: Option<&Plan>, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
+    fn fresh(&self, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
         let mut ask = self.ask.clone();
         ask.constraints.excluded.extend(out);
         ask.constraints.pinned.retain(|node| !out.contains(node));
-        let placement = (self.search)(&self.view.fleet, &self.model, &ask, current).ok()?;
+        ask.load.head = ask.load.head.filter(|node| !out.contains(node));
+        let placement = (self.search.fresh)(&self.view.fleet, &self.model, &ask).ok()?;
         let candidate = placement.recommended;
         is_sound(&candidate.plan, &self.view, &self.model).then_some((candidate.plan, candidate.prediction))
     }

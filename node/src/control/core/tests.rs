@@ -10,13 +10,14 @@ use std::time::Duration;
 use planner::cost::predict::Load;
 use planner::fleet::Fleet;
 use planner::model::Model;
-use planner::place::{Ask, Candidate, Constraints, Objective, Placement, Refusal, Shape};
+use planner::place::{Ask, Candidate, Constraints, Objective, Placement, Refusal, Replan, ReplanCost, Shape};
 use planner::plan::{Breakdown, Epoch, LayerRange, NodeId, Pipeline, Plan, Prediction, Stage};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{Action, Core, Setup};
 use crate::clock::Instant;
+use crate::control::Search;
 use crate::ids::PeerId;
 use crate::limits::Limits;
 use crate::view::FleetView;
@@ -26,7 +27,7 @@ const TRIP: Duration = Duration::from_millis(3);
 const LOADING: Duration = Duration::from_millis(80);
 
 /// The two lowest nodes that may be used, predicted to be very fast if node 0 is one of them.
-fn lowest_two(fleet: &Fleet, model: &Model, ask: &Ask, _: Option<&Plan>) -> Result<Placement, Refusal> {
+fn lowest_two(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refusal> {
     let nodes: Vec<_> = fleet.ids().filter(|n| !ask.constraints.excluded.contains(n)).take(2).collect();
     let [a, b] = nodes[..] else { return Err(Refusal::NoNodes("fewer than two are left".into())) };
     let tpot_ms = if a == NodeId(0) { 1e-3 } else { 1e3 };
@@ -34,6 +35,28 @@ fn lowest_two(fleet: &Fleet, model: &Model, ask: &Ask, _: Option<&Plan>) -> Resu
         Prediction { tpot_ms, ttft_ms: 1.0, throughput_tok_s: 1.0, breakdown: Breakdown::default() };
     let recommended = Candidate { plan: plan_of(model, &[(a, b)]), prediction };
     Ok(Placement { recommended, pareto: Vec::new(), left_out: Vec::new(), exact: true, gap: 0.0 })
+}
+
+/// Whole replicas stay; the lowest two others make one more.
+fn keep_whole(
+    fleet: &Fleet,
+    model: &Model,
+    ask: &Ask,
+    old: &Plan,
+    lost: &[NodeId],
+) -> Result<Replan, Refusal> {
+    let mut plan = old.clone();
+    plan.replicas.retain(|r| !r.stages.iter().any(|s| lost.contains(&s.node)));
+    let mut ask = ask.clone();
+    ask.constraints.excluded.extend(plan.stages().map(|s| s.node).chain(lost.iter().copied()));
+    match lowest_two(fleet, model, &ask) {
+        Ok(more) => plan.replicas.extend(more.recommended.plan.replicas),
+        Err(refusal) if plan.replicas.is_empty() => return Err(refusal),
+        Err(_) => {}
+    }
+    let prediction =
+        Prediction { tpot_ms: 1.0, ttft_ms: 1.0, throughput_tok_s: 1.0, breakdown: Breakdown::default() };
+    Ok(Replan { plan, prediction, cost: ReplanCost::default() })
 }
 
 fn plan_of(model: &Model, pairs: &[(NodeId, NodeId)]) -> Plan {
@@ -110,7 +133,7 @@ impl Bus {
             ask: Ask { objective: Objective::Tpot, load, constraints },
             limits: Limits::default(),
             incarnation: life,
-            search: lowest_two,
+            search: Search { fresh: lowest_two, repair: keep_whole },
         });
         core.begin(self.now, initial.map(|plan| (Epoch(1), plan)));
         self.cores.insert(node, (life, core));
