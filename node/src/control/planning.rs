@@ -12,13 +12,16 @@ use planner::plan::{LayerRange, NodeId, Plan, Prediction};
 
 use crate::view::FleetView;
 
+/// Mends a plan that has lost these nodes.
+type Repair = fn(&Fleet, &Model, &Ask, &Plan, &[NodeId]) -> Result<Replan, Refusal>;
+
 /// The planner's searches, or what stands for them in a test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Search {
     /// The best plan.
     pub(crate) fresh: fn(&Fleet, &Model, &Ask) -> Result<Placement, Refusal>,
     /// The best plan that changes little of another when nodes have left it.
-    pub(crate) repair: fn(&Fleet, &Model, &Ask, &Plan, &[NodeId]) -> Result<Replan, Refusal>,
+    pub(crate) repair: Repair,
 }
 
 /// The readiness of nodes for one plan, and the searches done for it.
