@@ -111,7 +111,8 @@ pub struct Plan {
     pub experts: Vec<ExpertShard>,
     /// Tokens of context each session may use.
     pub context: u32,
-    /// Sessions each replica has KV room for at that context.
+    /// Sessions each replica was asked to have KV room for at that context; it may have more
+    /// ([`crate::cost::memory::sessions_room`]).
     pub sessions: u32,
 }
 
@@ -167,8 +168,10 @@ impl Breakdown {
 pub struct Prediction {
     /// Time per output token of one stream on an otherwise idle mesh, milliseconds.
     pub tpot_ms: f64,
-    /// Time to first token of one request of the asked prompt length, milliseconds.
+    /// Time to first token of one request of the asked prompt length, through streams that are open, milliseconds.
     pub ttft_ms: f64,
+    /// What the first request of all waits in addition, until each hop's stream is open, milliseconds.
+    pub opening_ms: f64,
     /// Output tokens per second of the whole plan at the asked concurrency.
     pub throughput_tok_s: f64,
     /// Where one stream's time per token goes.

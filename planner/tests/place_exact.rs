@@ -5,7 +5,7 @@ mod made_up;
 
 use std::collections::BTreeMap;
 
-use made_up::{Case, Size, case, every_plan};
+use made_up::{Case, Size, case, cases, every_plan};
 use planner::place::{Objective, place};
 use planner::plan::Prediction;
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn as_good_as_every_plan(case: &Case) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1500))]
 
     #[test]
     fn three_nodes_are_placed_as_by_trying_every_plan(case in case(Size { nodes: 3, layers: 12, prompt: 2500 })) {
@@ -52,7 +52,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(40))]
 
     #[test]
     fn six_nodes_are_placed_as_by_trying_every_plan(case in case(Size { nodes: 6, layers: 8, prompt: 1500 })) {
@@ -66,7 +66,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 6, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(6))]
 
     #[test]
     fn six_nodes_and_twelve_layers_are_placed_as_by_trying_every_plan(

@@ -3,7 +3,7 @@
 
 mod made_up;
 
-use made_up::{Case, Size, case, every_plan};
+use made_up::{Case, Size, case, cases, every_plan};
 use planner::cost::memory::stage_bytes;
 use planner::fleet::{Fleet, NodeId};
 use planner::place::{Objective, Placement, Refusal, Shape, place, replan};
@@ -82,7 +82,7 @@ fn without_last(case: &Case) -> Option<Case> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 800, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(800))]
 
     #[test]
     fn plans_of_small_fleets_keep_every_constraint(case in case(SMALL)) {
@@ -191,7 +191,7 @@ fn without(case: &Case, limits: &[&str]) -> Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn plans_of_large_fleets_keep_every_constraint_and_their_gap(case in case(LARGE)) {
@@ -211,6 +211,17 @@ proptest! {
             let allowed = found - gap * found.abs();
             let best = of(&best.recommended.prediction);
             prop_assert!(best >= allowed - 1e-9 * allowed.abs(), "{best} is better than {found} by more than {gap}");
+        }
+    }
+
+    /// Pinning a node by two rules of a scenario once put it into a pipeline of a large fleet twice.
+    #[test]
+    fn a_node_that_is_pinned_twice_stands_in_the_plan_once(case in case(LARGE), pin in any::<prop::sample::Index>()) {
+        let mut case = case;
+        let pin = NodeId(pin.index(case.fleet.nodes.len()) as u32);
+        case.ask.constraints.pinned = vec![pin, pin];
+        if let Ok(placement) = place(&case.fleet, &case.model, &case.ask) {
+            answers_well(&case, &placement)?;
         }
     }
 

@@ -36,8 +36,7 @@ pub const UNREAD_FRAMES: usize = 64;
 /// Streams that wait at a node to be accepted; one more is turned away.
 pub const BACKLOG_STREAMS: usize = 1_024;
 
-/// Bytes of each message of the handshake that opens a stream.
-pub(crate) const HANDSHAKE_BYTES: u64 = 64;
+pub(crate) use planner::cost::constants::HANDSHAKE_BYTES;
 
 /// One life of a node: a restart is somebody else under the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

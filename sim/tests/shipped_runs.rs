@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use planner::cost::constants::RING;
+use planner::cost::predict::predict;
 use sim::outcome::{Outcome, Status};
 use sim::run::run;
 use sim::scenario::{Scenario, WorldKind, load};
@@ -44,6 +46,24 @@ fn the_worlds_agree_within_one_per_cent() {
         let apart = (memory / turmoil - 1.0).abs();
         assert!(apart < 0.01, "{}: {memory} tok/s in memory, {turmoil} in turmoil", scenario.name);
     }
+}
+
+/// A request that meets no other waits for its prompt's way through the stages and for streams to be opened on it: the
+/// cost model knows both. The run differs from it by seeded errors of devices and by jitter.
+#[test]
+fn the_cost_model_foresees_the_first_token_of_a_single_request() {
+    let mut seen = 0;
+    for (_, scenario) in small_scenarios().into_iter().filter(|(_, s)| s.workload.requests == 1) {
+        let outcome = run(&scenario, scenario.seed, WorldKind::Memory, false).unwrap();
+        let load = &scenario.plan.ask.load;
+        let predicted = predict(&scenario.fleet, &scenario.model, &outcome.plan, load, &RING).unwrap();
+        let predicted_ms = predicted.ttft_ms + predicted.opening_ms;
+        let run_ms = (outcome.requests[0].tokens_us[0] - outcome.requests[0].asked_us) / 1e3;
+        let off = predicted_ms / run_ms - 1.0;
+        assert!(off.abs() < 0.1, "{}: {predicted_ms} ms predicted, {run_ms} ms in the run", scenario.name);
+        seen += 1;
+    }
+    assert!(seen >= 5, "{seen} scenarios have one request");
 }
 
 #[test]

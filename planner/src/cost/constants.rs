@@ -15,6 +15,10 @@ pub const FRAME_HEADER_BYTES: u64 = 96;
 /// Source: size of an encoded token frame, `node::wire` tests.
 pub const TOKEN_FRAME_BYTES: u64 = 64;
 
+/// Bytes of each of the two messages that open a stream: who speaks, and what.
+/// Source: libp2p's multistream-select exchanges two names of some thirty bytes.
+pub const HANDSHAKE_BYTES: u64 = 64;
+
 /// Activation buffers beside weights and KV: this many times the largest step's residual stream.
 /// Source: llama.cpp's compute buffers for 512-token batches are 200-600 MB over 8B-70B shapes; 16 residual-sized f32
 /// buffers (attention in and out, gate, up, down, scores) land there.

@@ -1,9 +1,9 @@
 //! What a stage needs of a node's memory, and how long its weights take from local disk.
 
 use super::constants::{ACTIVATION_COPIES, PREFILL_CHUNK};
-use crate::fleet::Device;
+use crate::fleet::{Device, Fleet};
 use crate::model::{Attention, Model};
-use crate::plan::LayerRange;
+use crate::plan::{LayerRange, Plan, Stage};
 
 /// Weight bytes of a stage: its layers, the embedding on the first stage, norm and head on the last. A tied tensor is
 /// held once per node.
@@ -42,6 +42,18 @@ pub fn stage_bytes(model: &Model, layers: LayerRange, context: u32, sessions: u3
     weight_bytes(model, layers)
         + kv_bytes(model, layers, context).saturating_mul(u64::from(sessions))
         + activation_bytes(model)
+}
+
+/// Sessions of the plan's context that each of its replicas has room for: what the fullest stage holds beside weights and
+/// buffers. `u32::MAX` where sessions take nothing.
+pub fn sessions_room(fleet: &Fleet, model: &Model, plan: &Plan) -> u32 {
+    let of = |stage: &Stage| {
+        let usable = fleet.node(stage.node).device.usable_bytes();
+        let room = usable.saturating_sub(stage_bytes(model, stage.layers, plan.context, 0));
+        let sessions = room.checked_div(kv_bytes(model, stage.layers, plan.context));
+        sessions.map_or(u32::MAX, |sessions| u32::try_from(sessions).unwrap_or(u32::MAX))
+    };
+    plan.stages().map(of).min().unwrap_or(0)
 }
 
 /// Time to bring `bytes` from local disk into the device's memory, microseconds.

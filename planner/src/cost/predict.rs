@@ -1,6 +1,6 @@
 //! What a whole plan gives, from the costs of its parts.
 
-use super::constants::{PREFILL_CHUNK, Software, TOKEN_FRAME_BYTES};
+use super::constants::{FRAME_HEADER_BYTES, HANDSHAKE_BYTES, PREFILL_CHUNK, Software, TOKEN_FRAME_BYTES};
 use super::step::{Sequence, step_time, uniform_step_time};
 use super::transfer::{TransferTime, activation_frame_bytes, transfer_time};
 use crate::fleet::{Fleet, NodeId};
@@ -45,8 +45,9 @@ pub fn predict(
         best = Some(match best {
             None => p,
             Some(b) => {
-                let ttft_ms = b.ttft_ms.min(p.ttft_ms);
-                Prediction { ttft_ms, ..if p.tpot_ms < b.tpot_ms { p } else { b } }
+                let first = if p.ttft_ms < b.ttft_ms { p } else { b };
+                let token = if p.tpot_ms < b.tpot_ms { p } else { b };
+                Prediction { ttft_ms: first.ttft_ms, opening_ms: first.opening_ms, ..token }
             }
         });
     }
@@ -70,7 +71,7 @@ fn hops(
 ) -> Option<Vec<TransferTime>> {
     let mut out = Vec::with_capacity(pipeline.stages.len() + 1);
     let mut at = head;
-    let mut bytes = super::constants::FRAME_HEADER_BYTES + 4 * u64::from(tokens);
+    let mut bytes = FRAME_HEADER_BYTES + 4 * u64::from(tokens);
     for stage in &pipeline.stages {
         if stage.node != at {
             out.push(transfer_time(&fleet.path(at, stage.node)?, bytes, software));
@@ -107,51 +108,73 @@ fn predict_pipeline(
         breakdown.software_ms += hop.software_us / 1e3;
     }
     let tpot_ms = breakdown.total_ms();
-    let ttft_ms = prefill_ms(fleet, model, pipeline, head, load.prompt, software)?;
+    let ring = Ring { fleet, model, pipeline, head, software };
+    let ttft_ms = ring.prefill_ms(load.prompt, false)?;
+    let opening_ms = ring.prefill_ms(load.prompt, true)? - ttft_ms;
     let throughput_tok_s = throughput(fleet, model, pipeline, load.context, streams, tpot_ms, software);
-    Some(Prediction { tpot_ms, ttft_ms, throughput_tok_s, breakdown })
+    Some(Prediction { tpot_ms, ttft_ms, opening_ms, throughput_tok_s, breakdown })
 }
 
-/// Time to first token of one prompt: chunks flow through the stages one behind the other.
-fn prefill_ms(
-    fleet: &Fleet,
-    model: &Model,
-    pipeline: &Pipeline,
+/// One pipeline with the head it serves.
+struct Ring<'a> {
+    fleet: &'a Fleet,
+    model: &'a Model,
+    pipeline: &'a Pipeline,
     head: NodeId,
-    prompt: u32,
-    software: &Software,
-) -> Option<f64> {
-    let mut done_us = vec![0.0f64; pipeline.stages.len()];
-    let mut at = 0u32;
-    let mut last_us = 0.0;
-    while at < prompt.max(1) {
-        let tokens = PREFILL_CHUNK.min(prompt.max(1) - at);
-        let ends = at + tokens >= prompt.max(1);
+    software: &'a Software,
+}
+
+impl Ring<'_> {
+    /// Time to first token of one prompt: chunks flow through the stages one behind the other. Where the streams are
+    /// still `opening`, the first frame of each hop waits one round trip.
+    fn prefill_ms(&self, prompt: u32, opening: bool) -> Option<f64> {
+        let mut done_us = vec![0.0f64; self.pipeline.stages.len()];
+        let prompt = prompt.max(1);
+        let mut last_us = 0.0;
+        for at in (0..prompt).step_by(PREFILL_CHUNK as usize) {
+            let tokens = PREFILL_CHUNK.min(prompt - at);
+            let ends = at + tokens >= prompt;
+            let opens = opening && at == 0;
+            last_us = self.chunk_us(&mut done_us, tokens, at, ends, opens)?;
+        }
+        let at = self.pipeline.stages.last()?.node;
+        if at != self.head {
+            last_us +=
+                transfer_time(&self.fleet.path(at, self.head)?, TOKEN_FRAME_BYTES, self.software).total_us();
+            last_us += if opening { self.opening_us(at, self.head)? } else { 0.0 };
+        }
+        Some(last_us / 1e3)
+    }
+
+    /// When the last stage is done with a chunk of `tokens` tokens behind `at` others; `done_us` is when each stage was
+    /// done with the chunk before, and then with this one.
+    fn chunk_us(&self, done_us: &mut [f64], tokens: u32, at: u32, ends: bool, opens: bool) -> Option<f64> {
         let mut ready_us = 0.0f64;
-        let mut from = head;
-        let mut bytes = super::constants::FRAME_HEADER_BYTES + 4 * u64::from(tokens);
-        for (i, stage) in pipeline.stages.iter().enumerate() {
+        let mut from = self.head;
+        let mut bytes = FRAME_HEADER_BYTES + 4 * u64::from(tokens);
+        for (stage, done_us) in self.pipeline.stages.iter().zip(done_us) {
             if stage.node != from {
-                ready_us += transfer_time(&fleet.path(from, stage.node)?, bytes, software).total_us();
+                ready_us +=
+                    transfer_time(&self.fleet.path(from, stage.node)?, bytes, self.software).total_us();
+                ready_us += if opens { self.opening_us(from, stage.node)? } else { 0.0 };
             }
             let work = [Sequence { new_tokens: tokens, context: at, logits: u32::from(ends) }];
-            let step_us = step_time(model, &fleet.node(stage.node).device, stage.layers, &work).total_us();
-            ready_us = ready_us.max(done_us[i]) + step_us + software.per_step_us;
-            done_us[i] = ready_us;
+            let device = &self.fleet.node(stage.node).device;
+            let step_us = step_time(self.model, device, stage.layers, &work).total_us();
+            ready_us = ready_us.max(*done_us) + step_us + self.software.per_step_us;
+            *done_us = ready_us;
             from = stage.node;
-            bytes = activation_frame_bytes(model, software, tokens);
+            bytes = activation_frame_bytes(self.model, self.software, tokens);
         }
-        if ends {
-            let back = if from == head {
-                0.0
-            } else {
-                transfer_time(&fleet.path(from, head)?, TOKEN_FRAME_BYTES, software).total_us()
-            };
-            last_us = ready_us + back;
-        }
-        at += tokens;
+        Some(ready_us)
     }
-    Some(last_us / 1e3)
+
+    /// Opening a stream: a greeting there and its answer back.
+    fn opening_us(&self, from: NodeId, to: NodeId) -> Option<f64> {
+        let way =
+            |a, b| Some(transfer_time(&self.fleet.path(a, b)?, HANDSHAKE_BYTES, self.software).total_us());
+        Some(way(from, to)? + way(to, from)?)
+    }
 }
 
 /// Output tokens per second of `streams` streams: the streams are spread over as many batches as the ring has stages,

@@ -2,7 +2,7 @@
 //! what fits into each memory, and hops.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Ask;
@@ -12,7 +12,7 @@ use crate::cost::step::{Sequence, uniform_step_time};
 use crate::cost::transfer::{activation_frame_bytes, transfer_time};
 use crate::fleet::{Device, Fleet, NodeId, Ways};
 use crate::model::Model;
-use crate::plan::{LayerRange, Stage};
+use crate::plan::LayerRange;
 
 /// Steps of `count` sequences that are all alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,12 @@ impl<'a> Costs<'a> {
         self.class[node]
     }
 
+    /// Nodes that must take part, ascending. Somebody may name one twice; it stands in a plan once.
+    pub(super) fn pinned(&self) -> Vec<usize> {
+        let pinned: BTreeSet<usize> = self.ask.constraints.pinned.iter().map(|id| id.index()).collect();
+        pinned.into_iter().collect()
+    }
+
     /// Nodes that constraints let take part: they have the model and are not excluded.
     pub(super) fn allowed(&self) -> Vec<usize> {
         let mut out = vec![false; self.fleet.nodes.len()];
@@ -202,15 +208,6 @@ impl<'a> Costs<'a> {
         let last = self.model.layer_count().saturating_sub(1);
         let head_us = if self.layers == 0 { 0.0 } else { time(last, work.sequence) - time(last, silent) };
         Compute { upto, head_us }
-    }
-
-    /// Sessions whose KV fits beside the weights and buffers of a stage.
-    pub(super) fn sessions(&self, stage: &Stage) -> u32 {
-        let usable = self.fleet.node(stage.node).device.usable_bytes();
-        let fixed = stage_bytes(self.model, stage.layers, self.ask.constraints.context, 0);
-        let each = kv_bytes(self.model, stage.layers, self.ask.constraints.context);
-        let room = usable.saturating_sub(fixed);
-        room.checked_div(each).map_or(u32::MAX, |sessions| u32::try_from(sessions).unwrap_or(u32::MAX))
     }
 
     /// Memory of the stage `l..e`, bytes.

@@ -1,16 +1,21 @@
 //! Whether a machine helps, and what would help most: the fleet changed in one way at a time, and the search asked again.
 
-use super::{Ask, Objective, Placement, Refusal, place};
-use crate::fleet::{Delay, Fleet, LinkClass, NetworkId, Node};
+use super::{Ask, Objective, Placement, Refusal, Shape, place};
+use crate::cost::constants::RING;
+use crate::cost::predict::predict;
+use crate::fleet::{Delay, Fleet, LinkClass, NetworkId, Node, NodeId};
 use crate::model::Model;
-use crate::plan::Prediction;
+use crate::plan::{Mode, Plan, Prediction};
 
-/// A fleet larger than this gets no suggestions: each of them is one more search.
-const NODES_MOST: usize = 24;
+/// A fleet larger than this gets no suggestions but those for a given plan: each of the others is one more search.
+pub const NODES_MOST: usize = 24;
 /// What gives less than this share is not worth the trouble of a suggestion.
 const GAIN_LEAST: f64 = 0.03;
-/// Suggestions given.
-const GIVEN: usize = 4;
+/// Suggestions given, and of those at most of one kind.
+const GIVEN: usize = 6;
+const OF_A_KIND: usize = 2;
+/// Stages of a suggested plan that are named; of more only the number.
+const STAGES_NAMED: usize = 4;
 /// A cable: gigabit Ethernet, 0.3 ms to and fro, as the scenario format's class `lan`.
 const CABLE_BYTES_PER_S: f64 = 125e6;
 const CABLE_DELAY: Delay = Delay { base_us: 140.0, jitter_us: 10.0 };
@@ -29,12 +34,12 @@ pub struct Help {
     pub used: bool,
 }
 
-/// One change to the fleet that would make the best plan better.
+/// One change to the plan or to the fleet that would make things better.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Suggestion {
     /// The change, in words: ``a cable instead of Wi-Fi in `home` ``.
     pub text: String,
-    /// The fleet with the change made.
+    /// The fleet with the change made; as it was where the plan alone changes.
     pub fleet: Fleet,
     /// By what share the asked objective gets better.
     pub gain: f64,
@@ -66,8 +71,76 @@ pub fn does_it_help(fleet: &Fleet, model: &Model, ask: &Ask, newcomers: &[Node])
     Help { without, with, gain, used }
 }
 
+/// What would make `plan`, which somebody cut by hand, better by the asked objective, best first: another plan over the
+/// same fleet, or the same plan over other links or faster machines.
+pub fn would_help_plan(
+    fleet: &Fleet,
+    model: &Model,
+    ask: &Ask,
+    plan: &Plan,
+    placement: Option<&Placement>,
+) -> Vec<Suggestion> {
+    let judge = |fleet: &Fleet, plan: &Plan| {
+        let prediction = predict(fleet, model, plan, &ask.load, &RING)?;
+        Some(merit(&prediction, ask.objective))
+    };
+    let Some(now) = judge(fleet, plan) else { return Vec::new() };
+    let mut found: Vec<Suggestion> = Vec::new();
+    let mut offer = |text: String, fleet: Fleet, merit: Option<f64>| {
+        let gain = merit.map_or(0.0, |merit| merit / now - 1.0);
+        if gain >= GAIN_LEAST {
+            found.push(Suggestion { text, fleet, gain });
+        }
+    };
+    if let Some(placement) = placement {
+        let best = &placement.recommended.plan;
+        let text = format!("the recommended plan: {}", in_words(fleet, best));
+        offer(text, fleet.clone(), judge(fleet, best));
+    }
+    if let Some(recut) = cut_anew(fleet, model, ask, plan) {
+        let text = format!("the same machines, cut and ordered otherwise: {}", in_words(fleet, &recut));
+        offer(text, fleet.clone(), judge(fleet, &recut));
+    }
+    let links = cables(fleet).into_iter().chain(wider_uplinks(fleet)).chain(nearer(fleet));
+    for (text, changed) in links.chain(faster(fleet, plan)) {
+        let merit = judge(&changed, plan);
+        offer(text, changed, merit);
+    }
+    best_of(found, GIVEN)
+}
+
+/// The best pipeline over exactly the nodes of `plan`, where that is one pipeline.
+fn cut_anew(fleet: &Fleet, model: &Model, ask: &Ask, plan: &Plan) -> Option<Plan> {
+    let nodes: Vec<NodeId> = plan.stages().map(|s| s.node).collect();
+    if plan.mode() != Mode::Pipeline || nodes.len() > NODES_MOST {
+        return None;
+    }
+    let mut ask = ask.clone();
+    ask.constraints.excluded = fleet.ids().filter(|id| !nodes.contains(id)).collect();
+    ask.constraints.pinned = nodes;
+    ask.constraints.shape = Shape::Pipeline;
+    place(fleet, model, &ask).ok().map(|p| p.recommended.plan)
+}
+
+/// A plan in a line: ``solo on `max` ``, `` `a` 0..20, `b` 20..32``.
+fn in_words(fleet: &Fleet, plan: &Plan) -> String {
+    let stages: Vec<String> = plan
+        .stages()
+        .map(|s| format!("`{}` {}..{}", fleet.node(s.node).name, s.layers.first, s.layers.end))
+        .collect();
+    match (plan.mode(), stages.as_slice()) {
+        (Mode::Solo, _) => {
+            let name = plan.stages().next().map_or("", |s| fleet.node(s.node).name.as_str());
+            format!("solo on `{name}`")
+        }
+        (Mode::Pipeline, stages) if stages.len() <= STAGES_NAMED => stages.join(", "),
+        (Mode::Pipeline, stages) => format!("a pipeline of {} stages", stages.len()),
+        _ => format!("{} whole copies", plan.replicas.len()),
+    }
+}
+
 /// The changes that would make the plan of `placement` better by the asked objective, best first; none for a fleet of
-/// more than 24 nodes.
+/// more than [`NODES_MOST`] nodes.
 pub fn would_help_most(fleet: &Fleet, model: &Model, ask: &Ask, placement: &Placement) -> Vec<Suggestion> {
     if fleet.nodes.len() > NODES_MOST {
         return Vec::new();
@@ -78,21 +151,39 @@ pub fn would_help_most(fleet: &Fleet, model: &Model, ask: &Ask, placement: &Plac
         let gain = merit(&better.recommended.prediction, ask.objective) / now - 1.0;
         (gain >= GAIN_LEAST).then_some(Suggestion { text, fleet, gain })
     };
-    let mut found: Vec<Suggestion> = changes(fleet, placement).into_iter().filter_map(judged).collect();
+    let of_kind =
+        |changes: Vec<(String, Fleet)>| best_of(changes.into_iter().filter_map(judged).collect(), OF_A_KIND);
+    best_of(changes(fleet, placement).into_iter().flat_map(of_kind).collect(), GIVEN)
+}
+
+/// The few best, best first.
+fn best_of(mut found: Vec<Suggestion>, most: usize) -> Vec<Suggestion> {
     // Equal gains keep the order in which the changes are thought of: the cheapest first.
     found.sort_by(|a, b| b.gain.total_cmp(&a.gain));
-    found.truncate(GIVEN);
+    found.truncate(most);
     found
 }
 
-/// The fleet changed in one way at a time, the cheapest first.
-fn changes(fleet: &Fleet, placement: &Placement) -> Vec<(String, Fleet)> {
-    let mut found = cables(fleet);
-    found.extend(wider_uplinks(fleet));
-    found.extend(nearer(fleet));
-    found.extend(more_memory(fleet));
-    found.extend(one_more(fleet, placement));
-    found
+/// The fleet changed in one way at a time, by kind of change, the cheapest first.
+fn changes(fleet: &Fleet, placement: &Placement) -> Vec<Vec<(String, Fleet)>> {
+    vec![
+        cables(fleet),
+        wider_uplinks(fleet).into_iter().collect(),
+        nearer(fleet).into_iter().collect(),
+        more_memory(fleet),
+        one_more(fleet, placement),
+        faster(fleet, &placement.recommended.plan),
+    ]
+}
+
+/// Each machine of the plan with twice its memory bandwidth: what the next larger of its kind has.
+fn faster(fleet: &Fleet, plan: &Plan) -> Vec<(String, Fleet)> {
+    let doubled = |node: NodeId| {
+        let mut changed = fleet.clone();
+        changed.nodes[node.index()].device.bandwidth_bytes_per_s *= 2.0;
+        (format!("twice the memory bandwidth in `{}`", fleet.node(node).name), changed)
+    };
+    plan.stages().map(|s| doubled(s.node)).collect()
 }
 
 /// Each Wi-Fi with its machines on a cable instead.

@@ -29,7 +29,7 @@ use serde::{Deserialize, Serialize};
 
 use self::costs::Costs;
 use self::exact::{Exact, Found, NODES_MAX};
-pub use self::help::{Help, Suggestion, does_it_help, merit, would_help_most};
+pub use self::help::{Help, NODES_MOST, Suggestion, does_it_help, merit, would_help_most, would_help_plan};
 use self::refusal::refusal;
 pub use self::replan::{HORIZON_US, Replan, ReplanCost, cost as replan_cost, replan};
 use self::rounds::EQUAL;
@@ -224,14 +224,13 @@ fn pareto(found: Vec<Candidate>) -> Vec<Candidate> {
 
 /// A plan of these replicas with what is predicted of it.
 fn candidate(costs: &Costs<'_>, replicas: Vec<Pipeline>) -> Option<Candidate> {
-    let sessions = replicas.iter().flat_map(|r| &r.stages).map(|s| costs.sessions(s)).min()?;
     let c = &costs.ask.constraints;
     let plan = Plan {
         model: costs.model.name.clone(),
         replicas,
         experts: Vec::new(),
         context: c.context,
-        sessions: sessions.max(c.sessions),
+        sessions: c.sessions,
     };
     let prediction = predict(costs.fleet, costs.model, &plan, &costs.ask.load, &costs.software)?;
     Some(Candidate { plan, prediction })

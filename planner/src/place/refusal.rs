@@ -153,24 +153,24 @@ fn broken(costs: &Costs<'_>, limit: Limit, limits: &[Limit]) -> String {
 
 fn pinned(costs: &Costs<'_>) -> String {
     let (allowed, usable) = (costs.allowed(), costs.usable());
-    let c = &costs.ask.constraints;
-    let reason = |id: &NodeId| {
-        let node = costs.fleet.node(*id);
-        if !node.has_model {
-            Some(format!("{} does not have the weights on its disk", node.name))
-        } else if !allowed.contains(&id.index()) {
-            Some(format!("{} is excluded too", node.name))
-        } else if !usable.contains(&id.index()) {
-            Some(format!("{} has {}", node.name, too_little(costs, id.index())))
+    let pinned = costs.pinned();
+    let name = |n: &usize| costs.fleet.nodes[*n].name.as_str();
+    let reason = |n: &usize| {
+        if !costs.fleet.nodes[*n].has_model {
+            Some(format!("{} does not have the weights on its disk", name(n)))
+        } else if !allowed.contains(n) {
+            Some(format!("{} is excluded too", name(n)))
+        } else if !usable.contains(n) {
+            Some(format!("{} has {}", name(n), too_little(costs, *n)))
         } else {
             None
         }
     };
-    let reasons: Vec<String> = c.pinned.iter().filter_map(reason).collect();
+    let reasons: Vec<String> = pinned.iter().filter_map(reason).collect();
     if !reasons.is_empty() {
         return format!("pinned nodes: {}", reasons.join(", "));
     }
-    let names: Vec<&str> = c.pinned.iter().map(|id| costs.fleet.node(*id).name.as_str()).collect();
+    let names: Vec<&str> = pinned.iter().map(name).collect();
     format!("pinned nodes: no plan has all of {} in it", names.join(", "))
 }
 

@@ -280,8 +280,7 @@ impl Repair<'_, '_> {
             Objective::Throughput => Goal::Round(streams.max(1)),
             Objective::Ttft => Goal::First,
         };
-        let pinned = self.costs.ask.constraints.pinned.iter().map(|p| p.index());
-        let needed: Vec<usize> = pinned.filter(|p| nodes.contains(p)).collect();
+        let needed: Vec<usize> = self.costs.pinned().into_iter().filter(|p| nodes.contains(p)).collect();
         let judged = Pool::new(self.costs, &nodes, goal, ORDERS).best(&needed, &nodes)?;
         Some(Pipeline { stages: judged.stages })
     }

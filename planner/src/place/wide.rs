@@ -56,8 +56,7 @@ impl<'c, 'a> Wide<'c, 'a> {
             (*n, Trait { layer_us, most: most_layers(costs, *n) })
         };
         let traits = nodes.iter().map(of).collect();
-        let pinned = costs.ask.constraints.pinned.iter().map(|id| id.index()).collect();
-        Self { costs, nodes: nodes.to_vec(), pinned, traits }
+        Self { costs, nodes: nodes.to_vec(), pinned: costs.pinned(), traits }
     }
 
     /// A good plan for `objective`; `None` where none was found.

@@ -254,8 +254,18 @@ fn rich() -> Writer {
         .tensor("blk.0.attn_extra.weight", &[256, 2], 12, 288)
 }
 
+/// `usual` cases, or `CASES_TIMES` times as many where that is set.
+fn cases(usual: u32) -> ProptestConfig {
+    let times = std::env::var("CASES_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    ProptestConfig {
+        cases: usual.saturating_mul(times),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+    #![proptest_config(cases(1500))]
 
     #[test]
     fn changed_headers_never_panic_and_take_no_more_than_the_file(

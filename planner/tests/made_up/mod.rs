@@ -13,6 +13,16 @@ pub(crate) mod every_plan;
 
 const MB: u64 = 1_000_000;
 
+/// `usual` cases, or `CASES_TIMES` times as many where that is set: a long search for counterexamples is the same tests.
+pub(crate) fn cases(usual: u32) -> ProptestConfig {
+    let times = std::env::var("CASES_TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    ProptestConfig {
+        cases: usual.saturating_mul(times),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
 /// Sizes from which a case is drawn.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {

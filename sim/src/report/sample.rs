@@ -266,6 +266,7 @@ fn prediction(tpot_ms: f64) -> Prediction {
     Prediction {
         tpot_ms,
         ttft_ms: tpot_ms * 6.2,
+        opening_ms: tpot_ms * 0.7,
         throughput_tok_s: 1900.0 / tpot_ms,
         breakdown: breakdown(tpot_ms * 0.5, tpot_ms * 0.5 - 4.13),
     }

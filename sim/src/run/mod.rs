@@ -38,6 +38,7 @@ pub use self::desk::ASK_AGAIN_NS;
 pub(crate) use self::desk::expected as expected_tokens;
 use self::desk::{Clients, Desk};
 pub use self::plan::SplitError;
+pub(crate) use self::plan::given;
 use self::play::{Bounds, Orders, RingPlay, peers};
 use crate::baseline::PlayError;
 use crate::mesh::{MeshError, MeshSpec};

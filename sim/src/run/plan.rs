@@ -107,6 +107,11 @@ pub(super) fn choose(scenario: &Scenario) -> Result<Plan, RunError> {
     }
 }
 
+/// The plan that the scenario cuts by hand, if it does and the cut can run.
+pub(crate) fn given(scenario: &Scenario) -> Option<Plan> {
+    scenario.plan.split.as_ref().and_then(|split| cut(scenario, split).ok())
+}
+
 /// The plan of a cut given by hand.
 fn cut(scenario: &Scenario, split: &[(NodeId, LayerRange)]) -> Result<Plan, SplitError> {
     let ask = &scenario.plan.ask;

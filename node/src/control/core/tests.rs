@@ -31,8 +31,13 @@ fn lowest_two(fleet: &Fleet, model: &Model, ask: &Ask) -> Result<Placement, Refu
     let nodes: Vec<_> = fleet.ids().filter(|n| !ask.constraints.excluded.contains(n)).take(2).collect();
     let [a, b] = nodes[..] else { return Err(Refusal::NoNodes("fewer than two are left".into())) };
     let tpot_ms = if a == NodeId(0) { 1e-3 } else { 1e3 };
-    let prediction =
-        Prediction { tpot_ms, ttft_ms: 1.0, throughput_tok_s: 1.0, breakdown: Breakdown::default() };
+    let prediction = Prediction {
+        tpot_ms,
+        ttft_ms: 1.0,
+        opening_ms: 0.0,
+        throughput_tok_s: 1.0,
+        breakdown: Breakdown::default(),
+    };
     let recommended = Candidate { plan: plan_of(model, &[(a, b)]), prediction };
     Ok(Placement { recommended, pareto: Vec::new(), left_out: Vec::new(), exact: true, gap: 0.0 })
 }
@@ -54,8 +59,13 @@ fn keep_whole(
         Err(refusal) if plan.replicas.is_empty() => return Err(refusal),
         Err(_) => {}
     }
-    let prediction =
-        Prediction { tpot_ms: 1.0, ttft_ms: 1.0, throughput_tok_s: 1.0, breakdown: Breakdown::default() };
+    let prediction = Prediction {
+        tpot_ms: 1.0,
+        ttft_ms: 1.0,
+        opening_ms: 0.0,
+        throughput_tok_s: 1.0,
+        breakdown: Breakdown::default(),
+    };
     Ok(Replan { plan, prediction, cost: ReplanCost::default() })
 }
 

@@ -1,18 +1,18 @@
 //! From a scenario and its answer to a report.
 
-use planner::cost::memory::stage_bytes;
+use planner::cost::memory::{sessions_room, stage_bytes};
 use planner::fleet::{Fleet, NodeId};
 use planner::place::Candidate;
 use planner::plan::{Plan, Prediction, Stage};
 
 use super::parts::{
-    Agreement, EngineFigures, IncidentFacts, LeftOutFacts, ModelFacts, NodeFacts, NodeUseFacts, PlanFacts,
-    Predicted, PublishedFacts, Recommended, RequestCounts, Spread, StageFacts, Suggestion,
+    Agreement, AtLoad, EngineFigures, IncidentFacts, LeftOutFacts, ModelFacts, NodeFacts, NodeUseFacts,
+    PlanFacts, Predicted, PublishedFacts, Recommended, RequestCounts, Spread, StageFacts, Suggestion,
 };
 use super::{FORMAT, Report, round3};
 use crate::outcome::{Answer, Outcome, RequestRecord, Status};
 use crate::report::Advice;
-use crate::scenario::{EngineKind, Published, Scenario};
+use crate::scenario::{Arrivals, EngineKind, Published, Scenario};
 
 /// The name of an engine in scenario files, JSON and CSV.
 pub fn engine_name(engine: EngineKind) -> String {
@@ -34,7 +34,7 @@ pub(super) fn digest(scenario: &Scenario, answer: &Answer, advice: &Advice) -> R
     let main = &answer.main;
     let figures = figures(main, 0.0);
     let made_by = if scenario.plan.split.is_some() { "scenario" } else { "planner" };
-    let predicted = answer.predicted.as_ref().map(predicted);
+    let predicted = answer.predicted.as_ref().map(|p| predicted(scenario, &main.plan, &main.requests, p));
     Report {
         format: FORMAT,
         scenario: scenario.name.clone(),
@@ -109,6 +109,7 @@ fn plan_facts(scenario: &Scenario, plan: &Plan, made_by: &str) -> PlanFacts {
         stages: stages.collect(),
         context: plan.context,
         sessions: plan.sessions,
+        sessions_room: sessions_room(&scenario.fleet, &scenario.model, plan),
     }
 }
 
@@ -176,26 +177,54 @@ fn counts(requests: &[RequestRecord]) -> RequestCounts {
     }
 }
 
-fn predicted(p: &Prediction) -> Predicted {
+fn predicted(scenario: &Scenario, plan: &Plan, requests: &[RequestRecord], p: &Prediction) -> Predicted {
     Predicted {
         decode_tok_s: round3(per_second(Some(p.tpot_ms))),
         tpot_ms: round3(p.tpot_ms),
         ttft_ms: round3(p.ttft_ms),
+        opening_ms: round3(p.opening_ms),
         throughput_tok_s: round3(p.throughput_tok_s),
         breakdown_ms: p.breakdown.into(),
+        at_load: at_load(scenario, plan, requests, p),
     }
+}
+
+/// The prediction as the run of `requests` measures it.
+fn at_load(scenario: &Scenario, plan: &Plan, requests: &[RequestRecord], p: &Prediction) -> AtLoad {
+    // The first request of each copy opens its streams.
+    let first = requests.len() < 2 * plan.replicas.len().max(1);
+    let ttft_ms = p.ttft_ms + if first { p.opening_ms } else { 0.0 };
+    let mut at_load = AtLoad {
+        streams: None,
+        decode_tok_s: round3(per_second(Some(p.tpot_ms))),
+        throughput_tok_s: None,
+        ttft_ms: round3(ttft_ms),
+    };
+    if let Arrivals::Closed { users, think_us } = scenario.workload.arrivals {
+        let streams = f64::from(users.max(1));
+        let tokens =
+            requests.iter().map(|r| r.tokens_us.len()).sum::<usize>() as f64 / requests.len().max(1) as f64;
+        let tpot_ms = (streams / p.throughput_tok_s * 1e3).max(p.tpot_ms);
+        let request_ms = ttft_ms + (tokens - 1.0).max(0.0) * tpot_ms + think_us / 1e3;
+        at_load.streams = Some(users);
+        at_load.decode_tok_s = round3(per_second(Some(tpot_ms)));
+        at_load.throughput_tok_s = (tokens > 0.0).then(|| round3(streams * tokens / request_ms * 1e3));
+    }
+    at_load
 }
 
 fn agreement(predicted: &Predicted, run: &EngineFigures) -> Agreement {
+    let expected = &predicted.at_load;
     Agreement {
-        decode_tok_s_error_percent: error_percent(predicted.decode_tok_s, Some(run.decode_tok_s)),
-        throughput_tok_s_error_percent: error_percent(predicted.throughput_tok_s, Some(run.throughput_tok_s)),
-        ttft_ms_error_percent: error_percent(predicted.ttft_ms, run.ttft_ms.p50),
+        decode_tok_s_error_percent: error_percent(Some(expected.decode_tok_s), Some(run.decode_tok_s)),
+        throughput_tok_s_error_percent: error_percent(expected.throughput_tok_s, Some(run.throughput_tok_s)),
+        ttft_ms_error_percent: error_percent(Some(expected.ttft_ms), run.ttft_ms.p50),
     }
 }
 
-fn error_percent(expected: f64, seen: Option<f64>) -> Option<f64> {
-    seen.filter(|seen| *seen > 0.0).map(|seen| round3((expected / seen - 1.0) * 100.0))
+fn error_percent(expected: Option<f64>, seen: Option<f64>) -> Option<f64> {
+    let (expected, seen) = expected.zip(seen.filter(|seen| *seen > 0.0))?;
+    Some(round3((expected / seen - 1.0) * 100.0))
 }
 
 fn baseline(outcome: &Outcome, main_tok_s: f64) -> (String, EngineFigures) {
@@ -215,7 +244,7 @@ fn recommended(
     Recommended {
         plan: plan_facts(scenario, &candidate.plan, "planner"),
         is_main,
-        predicted: predicted(&candidate.prediction),
+        predicted: predicted(scenario, &candidate.plan, &answer.main.requests, &candidate.prediction),
         run: own.or_else(|| is_main.then_some(EngineFigures { ratio: 1.0, ..*main })),
         gap: round3(gap),
     }

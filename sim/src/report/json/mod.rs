@@ -15,8 +15,9 @@ use serde::Serialize;
 
 pub use digest::{engine_name, node_name};
 pub use parts::{
-    Agreement, BreakdownMs, EngineFigures, IncidentFacts, LeftOutFacts, ModelFacts, NodeFacts, NodeUseFacts,
-    PlanFacts, Predicted, PublishedFacts, Recommended, RequestCounts, Spread, StageFacts, Suggestion,
+    Agreement, AtLoad, BreakdownMs, EngineFigures, IncidentFacts, LeftOutFacts, ModelFacts, NodeFacts,
+    NodeUseFacts, PlanFacts, Predicted, PublishedFacts, Recommended, RequestCounts, Spread, StageFacts,
+    Suggestion,
 };
 pub use series::{EngineEstimate, Interval, SeedsFacts, SweepFacts, SweepPoint};
 

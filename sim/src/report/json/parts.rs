@@ -172,8 +172,10 @@ pub struct PlanFacts {
     pub stages: Vec<StageFacts>,
     /// Tokens of context each session may use.
     pub context: u32,
-    /// Sessions each copy has KV room for.
+    /// Sessions of that context each copy must hold at once; `memory_bytes` counts their KV.
     pub sessions: u32,
+    /// Sessions of that context each copy has room for.
+    pub sessions_room: u32,
 }
 
 /// What the cost model expects of a plan.
@@ -183,23 +185,41 @@ pub struct Predicted {
     pub decode_tok_s: f64,
     /// Time per output token of that stream.
     pub tpot_ms: f64,
-    /// Time to first token of one request.
+    /// Time to first token of one request on an otherwise idle mesh whose streams are open.
     pub ttft_ms: f64,
-    /// Tokens per second of all streams at the asked concurrency.
+    /// What the first request of all waits in addition, until the streams between the nodes are open.
+    pub opening_ms: f64,
+    /// Tokens per second of all streams at the asked concurrency while all of them decode.
     pub throughput_tok_s: f64,
     /// Where the stream's time per token goes.
     pub breakdown_ms: BreakdownMs,
+    /// The same under the scenario's load, as a run measures it.
+    pub at_load: AtLoad,
 }
 
-/// Prediction against run. A figure is the prediction's error in per cent of the run's value, positive when the
-/// prediction was too high, `null` where the run has no value.
+/// What the cost model expects a run to show, like for like.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
+pub struct AtLoad {
+    /// Streams at once: the users of a closed load; `null` where requests come by themselves.
+    pub streams: Option<u32>,
+    /// Tokens per second of one stream while the others decode too.
+    pub decode_tok_s: f64,
+    /// Output tokens per second of all streams with the time of their prompts; `null` where requests come by themselves.
+    pub throughput_tok_s: Option<f64>,
+    /// Time to first token of a request that meets no other, with the opening of streams where most requests of the run
+    /// are the first.
+    pub ttft_ms: f64,
+}
+
+/// Prediction (`at_load`) against run. A figure is the prediction's error in per cent of the run's value, positive when
+/// the prediction was too high, `null` where one of the two has no value.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, JsonSchema)]
 pub struct Agreement {
-    /// Of `decode_tok_s`. The prediction is for one stream on an idle mesh, so a busy run is slower than it.
+    /// Of `decode_tok_s`.
     pub decode_tok_s_error_percent: Option<f64>,
     /// Of `throughput_tok_s`.
     pub throughput_tok_s_error_percent: Option<f64>,
-    /// Of the median `ttft_ms`.
+    /// Of the median `ttft_ms`. Requests that wait for each other take longer than predicted.
     pub ttft_ms_error_percent: Option<f64>,
 }
 

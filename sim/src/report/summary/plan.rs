@@ -54,19 +54,28 @@ pub(super) fn stages(page: &mut Page, report: &Report) {
     let made =
         if report.plan.made_by == "scenario" { "given by the scenario" } else { "made by the planner" };
     page.heading(&format!("Plan of this run: {}, {made}", super::plan_words(&report.plan)));
-    stage_table(page, &report.plan);
-    let each = if report.plan.replicas > 1 { " in each copy" } else { "" };
+    stages_of(page, &report.plan);
+}
+
+/// What the memory column counts, and what else would fit.
+fn memory(page: &mut Page, plan: &PlanFacts) {
+    let each = if plan.replicas > 1 { " in each copy" } else { "" };
+    let room = if plan.sessions_room > plan.sessions {
+        format!("; there is room for {}", count(u64::from(plan.sessions_room)))
+    } else {
+        String::new()
+    };
     page.paragraph(
         &format!(
-            "memory holds weights, buffers, and KV for {} of {} tokens{each}",
-            plural(report.plan.sessions as usize, "session"),
-            count(u64::from(report.plan.context)),
+            "memory holds weights, buffers, and KV for {} of {} tokens{each}{room}",
+            plural(plan.sessions as usize, "session"),
+            count(u64::from(plan.context)),
         ),
         2,
     );
 }
 
-pub(super) fn stage_table(page: &mut Page, plan: &PlanFacts) {
+fn stage_table(page: &mut Page, plan: &PlanFacts) {
     let copies = plan.replicas > 1;
     let first = if copies { "copy" } else { "stage" };
     let mut rows = vec![cells([first, "node", "layers", "count", "memory used of usable", ""])];
@@ -76,6 +85,12 @@ pub(super) fn stage_table(page: &mut Page, plan: &PlanFacts) {
     }));
     page.table(&[Right, Left, Left, Right, Right, Left], &rows);
     rest(page, plan.stages.len(), "stage");
+}
+
+/// The stages of a plan with what their memory counts.
+pub(super) fn stages_of(page: &mut Page, plan: &PlanFacts) {
+    stage_table(page, plan);
+    memory(page, plan);
 }
 
 fn stage(number: usize, stage: &StageFacts) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! What went wrong, what it is compared with, what would be better, and how far to trust it.
 
-use super::super::json::{Agreement, IncidentFacts, Predicted, Recommended, Report, Suggestion};
+use planner::place::NODES_MOST;
+
+use super::super::json::{Agreement, IncidentFacts, Predicted, Recommended, Report};
 use super::page::Align::{Left, Right};
 use super::page::{Page, bar, cells};
-use super::plan::{ROWS_MAX, rest, stage_table};
+use super::plan::{ROWS_MAX, rest, stages_of};
 use super::quantities::{change, ms, ms_or_dash, plural, rate, times};
 use super::{plan_words, run_title};
 
@@ -74,9 +76,7 @@ pub(super) fn advice(page: &mut Page, report: &Report) {
         page.heading("Left out of the recommended plan, and why");
         left_out(page, report);
     }
-    if !report.would_help.is_empty() {
-        help(page, &report.would_help);
-    }
+    help(page, report);
 }
 
 /// Who is left out and why; one line for nodes that follow each other with the same reason.
@@ -98,24 +98,33 @@ fn left_out(page: &mut Page, report: &Report) {
 }
 
 /// The changes that gain anything worth printing.
-fn help(page: &mut Page, changes: &[Suggestion]) {
+fn help(page: &mut Page, report: &Report) {
     page.heading("What would help most");
-    let rows: Vec<_> = changes
+    let by_hand = report.plan.made_by == "scenario";
+    let base = if by_hand { "this run's plan" } else { "the recommended plan" };
+    let rows: Vec<_> = report
+        .would_help
         .iter()
         .filter(|s| s.gain_percent >= 0.05)
         .take(ROWS_MAX)
         .map(|s| vec![change(s.gain_percent), s.change.clone()])
         .collect();
-    if rows.is_empty() {
-        page.paragraph("none of the changes that were tried makes the recommended plan faster", 2);
+    if !rows.is_empty() {
+        page.table(&[Right, Left], &rows);
+        page.paragraph(&format!("over {base}, by the cost model, each change alone"), 2);
+    } else if report.fleet.len() > NODES_MOST && !by_hand {
+        let most =
+            format!("not looked for among more than {NODES_MOST} nodes: each change is a search of its own");
+        page.paragraph(&most, 2);
+    } else {
+        page.paragraph(&format!("none of the changes that were tried makes {base} much faster"), 2);
     }
-    page.table(&[Right, Left], &rows);
 }
 
 fn recommendation(page: &mut Page, recommended: &Recommended) {
     page.heading(&format!("What the planner recommends: {}", plan_words(&recommended.plan)));
     if !recommended.is_main {
-        stage_table(page, &recommended.plan);
+        stages_of(page, &recommended.plan);
     }
     let mut rows = vec![cells(["", "one stream", "per token", "first token", "all streams"])];
     rows.push(predicted_row(&recommended.predicted));
@@ -141,7 +150,14 @@ fn recommendation(page: &mut Page, recommended: &Recommended) {
 }
 
 fn predicted_row(p: &Predicted) -> Vec<String> {
-    vec!["predicted".to_owned(), rate(p.decode_tok_s), ms(p.tpot_ms), ms(p.ttft_ms), rate(p.throughput_tok_s)]
+    let load = &p.at_load;
+    vec![
+        "predicted".to_owned(),
+        rate(load.decode_tok_s),
+        ms(1e3 / load.decode_tok_s),
+        ms(load.ttft_ms),
+        load.throughput_tok_s.map_or_else(|| "-".to_owned(), rate),
+    ]
 }
 
 /// How well the cost model and the run agree, what was published, and what an oracle found wrong.
@@ -167,30 +183,48 @@ pub(super) fn trust(page: &mut Page, report: &Report) {
 
 fn agreement_table(page: &mut Page, report: &Report, predicted: &Predicted, agreement: &Agreement) {
     let error = |e: Option<f64>| e.map_or_else(|| "-".to_owned(), change);
+    let expected = &predicted.at_load;
+    let crowd = expected.streams.filter(|streams| *streams > 1);
+    let one = crowd.map_or_else(|| "one stream".to_owned(), |streams| format!("one of {streams} streams"));
     let rows = [
         cells(["this plan", "predicted", "run", "prediction off by"]),
         vec![
-            "one stream".to_owned(),
-            rate(predicted.decode_tok_s),
+            one,
+            rate(expected.decode_tok_s),
             rate(report.decode_tok_s),
             error(agreement.decode_tok_s_error_percent),
         ],
         vec![
-            "all streams".to_owned(),
-            rate(predicted.throughput_tok_s),
+            "all streams, prompts included".to_owned(),
+            expected.throughput_tok_s.map_or_else(|| "-".to_owned(), rate),
             rate(report.throughput_tok_s),
             error(agreement.throughput_tok_s_error_percent),
         ],
         vec![
-            "first token".to_owned(),
-            ms(predicted.ttft_ms),
+            first_token(predicted).to_owned(),
+            ms(expected.ttft_ms),
             ms_or_dash(report.ttft_ms.p50),
             error(agreement.ttft_ms_error_percent),
         ],
     ];
     page.table(&[Left, Right, Right, Right], &rows);
+    if crowd.is_some() {
+        page.paragraph(
+            "the first token is predicted for a request that meets no other; in the run they meet",
+            2,
+        );
+    }
     if !report.incidents.is_empty() {
         page.paragraph("the run holds its failures and recoveries, which no prediction knows of", 2);
+    }
+}
+
+/// Which first token is predicted.
+fn first_token(predicted: &Predicted) -> &'static str {
+    if predicted.at_load.ttft_ms > predicted.ttft_ms {
+        "first token, streams to be opened"
+    } else {
+        "first token"
     }
 }
 
