@@ -1,7 +1,4 @@
 //! The simulated device: its values do not depend on how work is cut, its memory has an end, its time is the planner's.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod fixture;
 
 use std::sync::Arc;
 
@@ -18,6 +15,8 @@ use proptest::prelude::*;
 use sim::engine::{Condition, EngineSpec, SimEngine, reference_tokens};
 use sim::record::Recorder;
 use sim::seed::Seed;
+
+use crate::fixture;
 
 const LAYERS: u32 = 9;
 const SAMPLING: Sampling = Sampling { temperature: 0.7, seed: 5 };

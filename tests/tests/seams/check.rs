@@ -1,5 +1,4 @@
 //! Many seeds under the oracles, and one of them again.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,4 @@
 //! Properties of the network model.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod fixture;
 
 use node::transport::Lane;
 use planner::cost::constants::{RING, WIRE_OVERHEAD};
@@ -9,6 +6,8 @@ use planner::cost::transfer::transfer_time;
 use planner::fleet::{Delay, Fleet, NodeId};
 use proptest::prelude::*;
 use sim::link::{Delivery, Net};
+
+use crate::fixture;
 
 const A: NodeId = NodeId(0);
 const B: NodeId = NodeId(1);

@@ -1,8 +1,5 @@
 //! Real nodes in a ring, in both worlds: the tokens are those of the reference, at the same times, and where the time went
 //! adds up to the time it took.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod fixture;
 
 use std::future::Future;
 use std::sync::{Arc, Mutex};
@@ -28,6 +25,8 @@ use sim::scenario::FaultKind;
 use sim::seed::Seed;
 use sim::wires::Life;
 use sim::{memory, over_turmoil};
+
+use crate::fixture;
 
 const LAYERS: u32 = 12;
 const SECOND: u64 = 1_000_000_000;

@@ -1,7 +1,4 @@
 //! One suite over both worlds' networks: whatever a node can meet on a stream, it meets in the same way in each.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-mod fixture;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -21,6 +18,8 @@ use sim::scenario::FaultKind;
 use sim::seed::Seed;
 use sim::wires::{CONNECT_NS, Life, SILENCE_NS, UNREAD_FRAMES};
 use sim::{memory, over_turmoil};
+
+use crate::fixture;
 
 const SENDER: NodeId = NodeId(0);
 const RECEIVER: NodeId = NodeId(1);

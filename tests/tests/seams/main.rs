@@ -1,0 +1,9 @@
+//! Suites over the seams, through the public API alone: one body of tests over every implementation of a seam.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+mod check;
+mod engine;
+mod fixture;
+mod link;
+mod ring;
+mod worlds;
