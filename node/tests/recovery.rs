@@ -177,7 +177,7 @@ fn after_a_parted_planning_node_comes_back_all_follow_one_plan() {
         mesh.net.heal();
         mesh.sleep(Duration::from_secs(30)).await;
         let followed: Vec<_> =
-            mesh.nodes.values().map(|n| n.published().map(|p| (p.epoch, p.by, p.serving.clone()))).collect();
+            mesh.nodes.values().map(|n| n.published().map(|p| (p.id, p.serving.clone()))).collect();
         assert!(followed.windows(2).all(|w| w[0] == w[1]), "{followed:?}");
         whole(&mesh.clock, mesh.ask(3, 1, 60, 20), 1, 60, 20).await;
     });

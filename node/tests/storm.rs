@@ -162,8 +162,13 @@ async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
     told.borrow_mut().extend(events.iter().map(|e| format!("{e:?}")));
 }
 
+/// `default`, or as many as the environment asks of every property.
+fn cases(default: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(150), max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     #[ignore = "takes minutes, and a healed partition of nodes 4 and 0 left a session of entry 3 waiting: to be traced"]
     fn every_answer_is_whole_and_right_after_any_storm(blows in vec(blow(), 1..30)) {
