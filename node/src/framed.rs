@@ -87,7 +87,7 @@ mod tests {
 
     use super::*;
     use crate::engine::Sampling;
-    use crate::ids::{Attempt, PeerId, SessionId, Token};
+    use crate::ids::{Attempt, PeerId, PlanId, SessionId, Token};
     use crate::wire::{Control, Nack, Payload, Route, Step, StepInput};
 
     fn block_on<T>(work: impl Future<Output = T>) -> T {
@@ -157,8 +157,8 @@ mod tests {
             }),
             any::<u64>().prop_map(|nonce| Frame::Control(Control::Ping { nonce })),
             (any::<u64>(), vec(any::<(u32, u64)>(), 0..9)).prop_map(|(epoch, replicas)| {
-                let by = PeerId::from_index(2);
-                Frame::Control(Control::Serving { epoch: Epoch(epoch), by, replicas })
+                let id = PlanId { epoch: Epoch(epoch), maker: PeerId::from_index(2), life: epoch };
+                Frame::Control(Control::Serving { id, replicas })
             }),
         ]
     }

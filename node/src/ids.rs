@@ -1,5 +1,8 @@
-//! Names of peers, sessions and tokens.
+//! Names of peers, sessions, tokens and plans.
 
+use std::cmp::Reverse;
+
+use planner::plan::Epoch;
 use serde::{Deserialize, Serialize};
 
 /// A node's lasting name: its public key in a real mesh, its index in a simulated one.
@@ -43,3 +46,31 @@ pub struct Attempt(pub u32);
 /// An index into the vocabulary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Token(pub u32);
+
+/// Names one plan: what two nodes say of plans with equal names is said of the same plan.
+///
+/// The maker's life is part of it, because a planning node that restarts may have forgotten which epochs it has given
+/// away. Greater names replace lesser ones: higher epochs do, of equal ones the lower maker's, of one maker its later
+/// life's. The default is the name of no plan, and less than all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct PlanId {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Who made it.
+    pub maker: PeerId,
+    /// The incarnation of its maker.
+    pub life: u64,
+}
+
+impl Ord for PlanId {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let rank = |id: &Self| (id.epoch, Reverse(id.maker), id.life);
+        rank(self).cmp(&rank(other))
+    }
+}
+
+impl PartialOrd for PlanId {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}

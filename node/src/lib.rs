@@ -4,7 +4,7 @@
 //!
 //! The seams, which a world implements or reads:
 //!
-//! * [`ids`]: names of peers, sessions, tokens.
+//! * [`ids`]: names of peers, sessions, tokens, plans.
 //! * [`world`]: the traits a world implements, and the doors a node is handed.
 //! * [`clock`]: the only source of now and of waiting.
 //! * [`transport`]: one-way streams of frames, by peer and lane.

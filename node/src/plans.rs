@@ -7,15 +7,13 @@ use planner::plan::{Epoch, Pipeline, Plan};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
-use crate::ids::PeerId;
+use crate::ids::PlanId;
 
 /// A plan with its number, and who made it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Published {
-    /// Its number.
-    pub epoch: Epoch,
-    /// Who made it.
-    pub by: PeerId,
+    /// Its name.
+    pub id: PlanId,
     /// What it says.
     pub plan: Arc<Plan>,
     /// Replicas all of whose stages are alive and loaded, by index, with the sum of their stages' incarnations: when a
@@ -24,11 +22,6 @@ pub struct Published {
 }
 
 impl Published {
-    /// Whether a plan of that number and maker replaces this one: higher epochs do, of equal ones the lower maker's.
-    pub fn yields_to(&self, epoch: Epoch, by: PeerId) -> bool {
-        (epoch, std::cmp::Reverse(by)) > (self.epoch, std::cmp::Reverse(self.by))
-    }
-
     /// The replica with exactly those stages, if it serves, and its life.
     pub fn serving_replica(&self, pipeline: &Pipeline) -> Option<u64> {
         self.serving
@@ -62,7 +55,7 @@ impl Plans {
 
     /// The number of the plan now followed; zero without one.
     pub fn epoch(&self) -> Epoch {
-        self.lock().current.as_ref().map_or(Epoch(0), |p| p.epoch)
+        self.lock().current.as_ref().map_or(Epoch(0), |p| p.id.epoch)
     }
 
     /// Completes at the next change after this call.
@@ -72,25 +65,25 @@ impl Plans {
 
     /// Follows `plan` from now on, unless a newer one is followed already. Replicas that are in both plans go on
     /// serving. Returns whether it was new.
-    pub fn adopt(&self, epoch: Epoch, by: PeerId, plan: Arc<Plan>) -> bool {
+    pub fn adopt(&self, id: PlanId, plan: Arc<Plan>) -> bool {
         let mut state = self.lock();
-        if state.current.as_ref().is_some_and(|old| !old.yields_to(epoch, by)) {
+        if state.current.as_ref().is_some_and(|old| old.id >= id) {
             return false;
         }
         let serving = state.current.as_ref().map_or_else(BTreeMap::new, |old| {
             let keeps = |(i, p)| old.serving_replica(p).map(|life| (i, life));
             plan.replicas.iter().enumerate().filter_map(keeps).collect()
         });
-        state.current = Some(Arc::new(Published { epoch, by, plan, serving }));
+        state.current = Some(Arc::new(Published { id, plan, serving }));
         drop(state);
         self.changed.notify_waiters();
         true
     }
 
     /// The replicas that serve, as the planning node sees them. Ignored for any plan but the one followed.
-    pub fn serve(&self, epoch: Epoch, by: PeerId, serving: BTreeMap<usize, u64>) {
+    pub fn serve(&self, id: PlanId, serving: BTreeMap<usize, u64>) {
         let mut state = self.lock();
-        let Some(old) = state.current.as_ref().filter(|p| (p.epoch, p.by) == (epoch, by)) else { return };
+        let Some(old) = state.current.as_ref().filter(|p| p.id == id) else { return };
         if old.serving == serving {
             return;
         }
@@ -105,6 +98,11 @@ mod tests {
     use planner::plan::{LayerRange, NodeId, Stage};
 
     use super::*;
+    use crate::ids::PeerId;
+
+    fn id(epoch: u64, maker: u32) -> PlanId {
+        PlanId { epoch: Epoch(epoch), maker: PeerId::from_index(maker), life: 0 }
+    }
 
     fn pipeline(node: u32) -> Pipeline {
         Pipeline { stages: vec![Stage { node: NodeId(node), layers: LayerRange::new(0, 4) }] }
@@ -116,25 +114,25 @@ mod tests {
     }
 
     #[test]
-    fn higher_epochs_win_and_of_equal_ones_the_lower_maker() {
+    fn higher_epochs_win_of_equal_ones_the_lower_maker_and_of_one_maker_its_later_life() {
         let plans = Plans::default();
-        let peer = PeerId::from_index;
-        assert!(plans.adopt(Epoch(2), peer(3), plan(&[0])));
-        assert!(!plans.adopt(Epoch(1), peer(0), plan(&[1])), "an older epoch came back");
-        assert!(!plans.adopt(Epoch(2), peer(4), plan(&[1])), "a higher maker won");
-        assert!(plans.adopt(Epoch(2), peer(1), plan(&[1])));
-        assert!(!plans.adopt(Epoch(2), peer(1), plan(&[2])), "the same plan was new twice");
-        assert!(plans.adopt(Epoch(3), peer(9), plan(&[2])));
+        assert!(plans.adopt(id(2, 3), plan(&[0])));
+        assert!(!plans.adopt(id(1, 0), plan(&[1])), "an older epoch came back");
+        assert!(!plans.adopt(id(2, 4), plan(&[1])), "a higher maker won");
+        assert!(plans.adopt(id(2, 1), plan(&[1])));
+        assert!(!plans.adopt(id(2, 1), plan(&[2])), "the same plan was new twice");
+        assert!(plans.adopt(PlanId { life: 1, ..id(2, 1) }, plan(&[2])));
+        assert!(!plans.adopt(id(2, 1), plan(&[1])), "an earlier life came back");
+        assert!(plans.adopt(id(3, 9), plan(&[2])));
         assert_eq!(plans.epoch(), Epoch(3));
     }
 
     #[test]
     fn a_replica_of_both_plans_goes_on_serving() {
         let plans = Plans::default();
-        let by = PeerId::from_index(0);
-        plans.adopt(Epoch(1), by, plan(&[0, 1]));
-        plans.serve(Epoch(1), by, BTreeMap::from([(0, 10), (1, 11)]));
-        plans.adopt(Epoch(2), by, plan(&[2, 1]));
+        plans.adopt(id(1, 0), plan(&[0, 1]));
+        plans.serve(id(1, 0), BTreeMap::from([(0, 10), (1, 11)]));
+        plans.adopt(id(2, 0), plan(&[2, 1]));
         let now = plans.current().expect("a plan was adopted");
         assert_eq!(now.serving, BTreeMap::from([(1, 11)]));
     }
@@ -142,10 +140,9 @@ mod tests {
     #[test]
     fn news_about_another_plan_is_ignored() {
         let plans = Plans::default();
-        let by = PeerId::from_index(0);
-        plans.adopt(Epoch(2), by, plan(&[0]));
-        plans.serve(Epoch(1), by, BTreeMap::from([(0, 1)]));
-        plans.serve(Epoch(2), PeerId::from_index(5), BTreeMap::from([(0, 1)]));
+        plans.adopt(id(2, 0), plan(&[0]));
+        plans.serve(id(1, 0), BTreeMap::from([(0, 1)]));
+        plans.serve(id(2, 5), BTreeMap::from([(0, 1)]));
         assert!(plans.current().expect("a plan was adopted").serving.is_empty());
     }
 }

@@ -110,7 +110,8 @@ fn way(view: &FleetView, published: &Published, ask: &Ask, replica: usize, life:
     let stages: Option<Vec<_>> =
         pipeline.stages.iter().map(|s| view.peer(s.node).map(|peer| (peer, s.layers))).collect();
     let stages = stages.filter(|s| !s.is_empty())?;
-    let route = Route { epoch: published.epoch, model: published.plan.model.clone(), head: ask.head, stages };
+    let route =
+        Route { epoch: published.id.epoch, model: published.plan.model.clone(), head: ask.head, stages };
     Some(Choice { route, pipeline: pipeline.clone(), life })
 }
 
@@ -153,6 +154,7 @@ mod tests {
     use planner::plan::{Epoch, LayerRange, NodeId, Stage};
 
     use super::*;
+    use crate::ids::PlanId;
 
     fn view() -> FleetView {
         let nodes = (0..6)
@@ -176,8 +178,7 @@ mod tests {
             (0..3).map(|i| Pipeline { stages: vec![stage(2 * i, 0), stage(2 * i + 1, 2)] }).collect();
         let plan = Plan { model: "m".into(), replicas, experts: Vec::new(), context: 100, sessions: 1 };
         Published {
-            epoch: Epoch(4),
-            by: PeerId::from_index(0),
+            id: PlanId { epoch: Epoch(4), maker: PeerId::from_index(0), life: 0 },
             plan: Arc::new(plan),
             serving: serving.iter().map(|i| (*i, 10 + *i as u64)).collect(),
         }

@@ -6,7 +6,7 @@ use planner::plan::{Epoch, LayerRange, Plan};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Sampling;
-use crate::ids::{Attempt, PeerId, SessionId, Token};
+use crate::ids::{Attempt, PeerId, PlanId, SessionId, Token};
 
 /// A tensor, or what stands for one in a simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,15 +154,11 @@ pub enum Control {
     Pong {
         /// From the ping.
         nonce: u64,
-        /// The plan this node follows; zero for none.
-        epoch: Epoch,
-        /// Who made that plan.
-        by: PeerId,
-        /// Whether its layers of that plan are loaded.
-        ready: bool,
-        /// Changes with every start of the node: a restart is not a continuation.
-        incarnation: u64,
+        /// How it is.
+        status: Status,
     },
+    /// To the planning node, unasked: how this node is, now that it has changed.
+    Status(Status),
     /// A head missed a token and suspects this peer.
     Suspect {
         /// Whom.
@@ -170,36 +166,49 @@ pub enum Control {
     },
     /// From the planning node to all: follow this.
     Publish {
-        /// Its number.
-        epoch: Epoch,
-        /// Who made it: of two plans with one epoch the one of the lower peer holds.
-        by: PeerId,
+        /// Its name: of two plans the one with the greater name holds.
+        id: PlanId,
         /// The plan, in terms of the fleet everybody knows.
         plan: Plan,
     },
-    /// A node has loaded its layers of that epoch (or failed to).
-    Ready {
-        /// Of which plan.
-        epoch: Epoch,
-        /// Whether it can serve.
-        ok: bool,
-        /// Which start of the node this is.
-        incarnation: u64,
-    },
-    /// Send me your plan, unless it is this one.
+    /// Send me what serves, and your plan unless it is this one.
     Want {
-        /// The plan this node follows; zero for none.
-        epoch: Epoch,
+        /// The plan this node follows; the default for none.
+        id: PlanId,
     },
     /// From the planning node to all: these replicas of that plan serve.
     Serving {
         /// Of which plan.
-        epoch: Epoch,
-        /// Whose plan.
-        by: PeerId,
+        id: PlanId,
         /// Index of each replica whose stages are all alive and loaded, and the sum of their incarnations.
         replicas: Vec<(u32, u64)>,
     },
+}
+
+/// How a node is. It is said with every answer to a ping, so that whatever was lost on its way is made good by the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The plan it follows; the default for none.
+    pub plan: PlanId,
+    /// A digest of which replicas of that plan serve, as far as it knows.
+    pub serving: u64,
+    /// What its device holds.
+    pub readiness: Readiness,
+    /// Changes with every start of the node: a restart is not a continuation.
+    pub incarnation: u64,
+    /// Whom it takes for the planning node: the lowest one that it hears itself.
+    pub planner: PeerId,
+}
+
+/// Whether a node's device holds its layers of the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// Not yet.
+    Loading,
+    /// All of them.
+    Ready,
+    /// It could not load: not to be planned with until it starts again.
+    Unable,
 }
 
 impl Frame {
@@ -214,8 +223,10 @@ impl Frame {
                 FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64
             }
             Frame::Control(Control::Serving { replicas, .. }) => {
-                TOKEN_FRAME_BYTES + 12 * replicas.len() as u64
+                FRAME_HEADER_BYTES + 12 * replicas.len() as u64
             }
+            Frame::Control(Control::Pong { .. } | Control::Status(_)) => 2 * TOKEN_FRAME_BYTES,
+            Frame::Control(Control::Want { .. }) => FRAME_HEADER_BYTES,
             Frame::Control(_) => TOKEN_FRAME_BYTES,
         }
     }
@@ -281,14 +292,26 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_charged_at_least_what_a_token_takes_encoded() {
+    fn a_link_is_charged_at_least_what_small_frames_take_encoded() {
         let (session, attempt) = (SessionId(u64::MAX), Attempt(u32::MAX));
         let token = Frame::Token { session, attempt, position: u32::MAX, token: Token(u32::MAX) };
         let nack = Frame::Nack { session, attempt, why: Nack::Superseded(attempt) };
         let close = Frame::Close { session, attempt, stage: u16::MAX };
         let abandon = Frame::Abandon { session, attempt, silent: true };
         let ping = Frame::Control(Control::Ping { nonce: u64::MAX });
-        for frame in [token, nack, close, abandon, ping] {
+        let plan = PlanId { epoch: Epoch(u64::MAX), maker: PeerId([255; 32]), life: u64::MAX };
+        let status = Status {
+            plan,
+            serving: u64::MAX,
+            readiness: Readiness::Unable,
+            incarnation: u64::MAX,
+            planner: PeerId([255; 32]),
+        };
+        let pong = Frame::Control(Control::Pong { nonce: u64::MAX, status });
+        let want = Frame::Control(Control::Want { id: plan });
+        let replicas = vec![(300, u64::MAX); 9];
+        let serving = Frame::Control(Control::Serving { id: plan, replicas });
+        for frame in [token, nack, close, abandon, ping, pong, want, serving] {
             assert!(frame.wire_len() >= encoded(&frame), "{frame:?}");
         }
     }

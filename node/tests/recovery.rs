@@ -177,7 +177,7 @@ fn after_a_parted_planning_node_comes_back_all_follow_one_plan() {
         mesh.net.heal();
         mesh.sleep(Duration::from_secs(30)).await;
         let followed: Vec<_> =
-            mesh.nodes.values().map(|n| n.published().map(|p| (p.epoch, p.by, p.serving.clone()))).collect();
+            mesh.nodes.values().map(|n| n.published().map(|p| (p.id, p.serving.clone()))).collect();
         assert!(followed.windows(2).all(|w| w[0] == w[1]), "{followed:?}");
         whole(&mesh.clock, mesh.ask(3, 1, 60, 20), 1, 60, 20).await;
     });
@@ -330,5 +330,29 @@ fn a_thousand_nodes_recover_like_four() {
         }
         assert!(mesh.resumed() >= 10, "the kills had no effect");
         assert!(mesh.resumed() < 60, "{} resumptions for ten lost sessions", mesh.resumed());
+    });
+}
+
+/// The last stage could not reach the head, so a token was lost, and the head waited for it for more than three minutes:
+/// each attempt that a stage had refused before, at once, had doubled its patience with the next one.
+#[test]
+fn attempts_that_were_refused_do_not_make_a_head_wait_longer_for_a_lost_token() {
+    run(|| async {
+        let mut mesh = Mesh::with(5, Some(plan(&[&[0, 1, 2]])), limits());
+        let clock = mesh.clock;
+        mesh.serving(0).await;
+        mesh.sleep(Duration::from_millis(33)).await;
+        let replies = mesh.ask(3, 1, 10, 20);
+        mesh.restart(0);
+        mesh.kill(1);
+        mesh.net.part(2, 3);
+        mesh.sleep(Duration::from_millis(1600)).await;
+        assert!(mesh.resumed() >= 4, "only {} attempts were refused", mesh.resumed());
+        mesh.net.heal();
+        let healed = clock.now();
+        whole(&clock, replies, 1, 10, 20).await;
+        let took = clock.now().since(healed);
+        assert!(took < mesh.limits.first_token_floor * (mesh.limits.patience + 1), "{took:?}");
+        drained_in_the_end(&mesh).await;
     });
 }

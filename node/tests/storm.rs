@@ -24,8 +24,16 @@ enum Blow {
     Kill(u32),
     Restart(u32),
     Part(u32, u32),
+    /// Only what goes one way is lost.
+    Deafen(u32, u32),
+    /// The link takes so many milliseconds longer, one way.
+    Stretch(u32, u32, u64),
+    /// All streams between the two break.
+    Break(u32, u32),
     Heal,
     Slow(u32),
+    /// The device neither loads nor computes until the node starts again.
+    Spoil(u32),
     Ask(u32, u32),
     Wait(u64),
 }
@@ -34,9 +42,13 @@ fn blow() -> impl Strategy<Value = Blow> {
     prop_oneof![
         2 => (0..NODES).prop_map(Blow::Kill),
         2 => (0..NODES).prop_map(Blow::Restart),
-        1 => (0..NODES, 0..NODES).prop_map(|(a, b)| Blow::Part(a, b)),
-        1 => Just(Blow::Heal),
+        2 => (0..NODES, 0..NODES).prop_map(|(a, b)| Blow::Part(a, b)),
+        1 => (0..NODES, 0..NODES).prop_map(|(a, b)| Blow::Deafen(a, b)),
+        1 => (0..NODES, 0..NODES, 1..1000u64).prop_map(|(a, b, ms)| Blow::Stretch(a, b, ms)),
+        1 => (0..NODES, 0..NODES).prop_map(|(a, b)| Blow::Break(a, b)),
+        2 => Just(Blow::Heal),
         1 => (0..NODES).prop_map(Blow::Slow),
+        1 => (0..NODES).prop_map(Blow::Spoil),
         4 => (0..NODES, prop_oneof![1..40u32, 400..1500u32]).prop_map(|(n, len)| Blow::Ask(n, len)),
         5 => (1..1500u64).prop_map(Blow::Wait),
     ]
@@ -108,6 +120,12 @@ async fn wait(mesh: &Mesh, clients: &mut [Client], d: Duration) {
     }
 }
 
+/// Starts the node again, on a sound device.
+fn renew(mesh: &mut Mesh, node: u32) {
+    mesh.conditions[node as usize].lock().unwrap().spoilt = false;
+    mesh.restart(node);
+}
+
 async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
     let limits = Limits { kv_idle: Duration::from_secs(20), ..Limits::default() };
     let mut mesh = Mesh::with(NODES, Some(plan(&[&[0, 1, 2]])), limits);
@@ -116,9 +134,13 @@ async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
     for blow in blows {
         match blow {
             Blow::Kill(node) => mesh.kill(node),
-            Blow::Restart(node) => mesh.restart(node),
+            Blow::Restart(node) => renew(&mut mesh, node),
             Blow::Part(a, b) => mesh.net.part(a, b),
+            Blow::Deafen(a, b) => mesh.net.deafen(a, b),
+            Blow::Stretch(a, b, ms) => mesh.net.slow(a, b, Duration::from_millis(ms)),
+            Blow::Break(a, b) => mesh.net.break_streams(a, b),
             Blow::Heal => mesh.net.heal(),
+            Blow::Spoil(node) => mesh.conditions[node as usize].lock().unwrap().spoilt = true,
             Blow::Slow(node) => {
                 let mut condition = mesh.conditions[node as usize].lock().unwrap();
                 condition.per_step = (condition.per_step * 20).min(Duration::from_millis(400));
@@ -135,8 +157,9 @@ async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
     }
     mesh.net.heal();
     for node in 0..NODES {
-        if !mesh.nodes.contains_key(&node) {
-            mesh.restart(node);
+        let spoilt = mesh.conditions[node as usize].lock().unwrap().spoilt;
+        if spoilt || !mesh.nodes.contains_key(&node) {
+            renew(&mut mesh, node);
         }
     }
     for _ in 0..120 {
@@ -162,8 +185,13 @@ async fn storm(blows: Vec<Blow>, told: Rc<RefCell<Vec<String>>>) {
     told.borrow_mut().extend(events.iter().map(|e| format!("{e:?}")));
 }
 
+/// `default`, or as many as the environment asks of every property.
+fn cases(default: u32) -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(default)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(150), max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     #[ignore = "takes minutes, and a healed partition of nodes 4 and 0 left a session of entry 3 waiting: to be traced"]
     fn every_answer_is_whole_and_right_after_any_storm(blows in vec(blow(), 1..30)) {

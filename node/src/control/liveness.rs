@@ -176,7 +176,10 @@ impl Liveness {
     pub(crate) fn pong(&mut self, node: NodeId, nonce: u64, now: Instant) {
         let sample = now.since(Instant(nonce));
         if nonce <= now.0 && sample <= RTT_MAX {
-            let smoothed = self.rtt.get(&node).map_or(sample, |old| (*old * 7 + sample) / 8);
+            // Quick to believe that the way has become fast again: while it is thought slow, a loss is noticed late.
+            let smoothed =
+                |old: &Duration| if sample < *old { (*old + sample) / 2 } else { (*old * 7 + sample) / 8 };
+            let smoothed = self.rtt.get(&node).map_or(sample, smoothed);
             self.rtt.insert(node, smoothed.max(sample / 2));
         }
         self.alive(node, now);
@@ -205,9 +208,10 @@ impl Liveness {
         self.alive(node, now);
     }
 
-    /// A planning node that pings need not be pinged back: the next own ping waits longer than its next one takes.
+    /// A planning node that pings need not be pinged back: the next own ping waits longer than its next one takes. Not
+    /// the first one, which measures the way: without it a suspicion could not be looked into.
     pub(crate) fn postpone(&mut self, node: NodeId, now: Instant, by: Duration) {
-        if self.watched.contains_key(&node) && !self.lost.contains(&node) {
+        if self.watched.contains_key(&node) && self.rtt.contains_key(&node) && !self.lost.contains(&node) {
             self.set_due(node, now.after(by));
         }
     }

@@ -17,7 +17,7 @@ pub(crate) use self::planning::Search;
 
 use self::core::Action;
 use crate::clock::Clock;
-use crate::ids::PeerId;
+use crate::ids::{PeerId, PlanId};
 use crate::interior::Interior;
 use crate::probe::Event;
 use crate::stage::LoadOrder;
@@ -30,8 +30,8 @@ use crate::world::World;
 pub(crate) enum Report {
     /// A stream to or from it broke, or it missed a deadline.
     Unreachable(PeerId),
-    /// The stage has loaded, or could not.
-    Loaded { epoch: Epoch, ok: bool },
+    /// The stage has loaded its layers of that plan, or could not.
+    Loaded { plan: PlanId, ok: bool },
 }
 
 #[derive(Debug)]
@@ -89,7 +89,7 @@ pub(crate) async fn run<W: World>(
             input = intake.inputs.recv() => match input {
                 Some(Input::Heard(from, control)) => core.heard(node.now(), from, control),
                 Some(Input::Noticed(Report::Unreachable(peer))) => core.suspect(node.now(), peer),
-                Some(Input::Noticed(Report::Loaded { epoch, ok })) => core.loaded(node.now(), epoch, ok),
+                Some(Input::Noticed(Report::Loaded { plan, ok })) => core.loaded(node.now(), plan, ok),
                 None => return,
             },
             () = node.clock.sleep_until(due.unwrap_or_default()), if due.is_some() => core.tick(node.now()),
@@ -101,13 +101,13 @@ fn act<W: World>(node: &Arc<Interior<W>>, core: &mut Core) {
     for action in core.take_actions() {
         match action {
             Action::Send(peer, control) => node.send_now(peer, Lane::Control, Frame::Control(control)),
-            Action::Follow { epoch, by, plan, layers } => {
+            Action::Follow { id, plan, layers } => {
                 let model = plan.model.clone();
-                node.plans.adopt(epoch, by, plan);
-                node.tell(Event::Adopted { epoch });
-                node.stage.order(LoadOrder { epoch, model, layers });
+                node.plans.adopt(id, plan);
+                node.tell(Event::Adopted { epoch: id.epoch });
+                node.stage.order(LoadOrder { plan: id, model, layers });
             }
-            Action::Serve { epoch, by, serving } => node.plans.serve(epoch, by, serving),
+            Action::Serve { id, serving } => node.plans.serve(id, serving),
             Action::Lost(peer) => {
                 node.tell(Event::PeerLost { peer });
                 node.doubt_all(peer);

@@ -62,30 +62,30 @@ impl Planning {
         std::mem::take(&mut self.changed)
     }
 
-    /// A node says whether it holds its layers of the plan.
-    pub(crate) fn says(&mut self, node: NodeId, ready: bool, incarnation: u64) {
-        if self.unable.get(&node).is_some_and(|then| *then != incarnation) {
+    /// A node has spoken, whatever plan it follows. What it said in an earlier life does not count.
+    pub(crate) fn met(&mut self, node: NodeId, incarnation: u64, unable: bool) {
+        let earlier = |known: Option<&u64>| known.is_some_and(|then| *then != incarnation);
+        if earlier(self.ready.get(&node)) {
+            self.ready.remove(&node);
+            self.changed = true;
+        }
+        if earlier(self.unable.get(&node)) {
             self.unable.remove(&node);
             self.changed = true;
         }
+        if unable {
+            self.changed |= self.unable.insert(node, incarnation).is_none();
+        }
+    }
+
+    /// A node says whether it holds its layers of the plan.
+    pub(crate) fn says(&mut self, node: NodeId, ready: bool, incarnation: u64) {
         let said = ready.then_some(incarnation);
         let before = match said {
             Some(incarnation) => self.ready.insert(node, incarnation),
             None => self.ready.remove(&node),
         };
         self.changed |= before != said;
-    }
-
-    /// Which start of the node is known to hold its layers.
-    pub(crate) fn incarnation(&self, node: NodeId) -> Option<u64> {
-        self.ready.get(&node).copied()
-    }
-
-    /// A node's device could not load.
-    pub(crate) fn failed(&mut self, node: NodeId, incarnation: u64) {
-        self.ready.remove(&node);
-        self.unable.insert(node, incarnation);
-        self.changed = true;
     }
 
     /// The node is lost, or back: what it said does not count.

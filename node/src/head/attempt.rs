@@ -56,14 +56,15 @@ impl<W: World> Head<W> {
     }
 
     fn progressed(&mut self, pace: &Pace) {
-        self.fruitless = 0;
+        (self.fruitless, self.silences) = (0, 0);
         self.doubted.clear();
         self.give_up_at = self.node.now().after(pace.give_up(&self.node.limits));
     }
 
-    /// The more attempts were in vain, the longer this one may take: the mesh may just be slow.
+    /// The more attempts were given up for silence, the longer this one may take: the mesh may just be slow. Attempts
+    /// that were refused say nothing about that.
     fn deadlines(&self, wait: std::time::Duration) -> Deadlines {
-        let wait = wait.saturating_mul(1 << self.fruitless.min(4));
+        let wait = wait.saturating_mul(1 << self.silences.min(4));
         let now = self.node.now();
         let hard = now.after(wait.saturating_mul(self.node.limits.patience.max(1)));
         Deadlines { soft: Some(now.after(wait)), hard: hard.min(self.give_up_at) }

@@ -68,6 +68,8 @@ pub(crate) struct Head<W: World> {
     doubted: BTreeSet<PeerId>,
     /// Attempts in a row that brought no token.
     fruitless: u32,
+    /// How many of them ended because nobody said anything.
+    silences: u32,
     /// The last attempt found no KV room.
     crowded: bool,
     accepted: bool,
@@ -91,6 +93,7 @@ impl<W: World> Head<W> {
             arrived: None,
             doubted: BTreeSet::new(),
             fruitless: 0,
+            silences: 0,
             crowded: false,
             accepted: false,
             give_up_at,
@@ -238,7 +241,10 @@ impl<W: World> Head<W> {
             }
             Setback::Nack(_, Nack::NoRoom) => self.crowded = true,
             Setback::Nack(from, why) => self.doubt(choice, from, why),
-            Setback::Silence => self.doubted.extend(choice.route.stages.iter().map(|(peer, _)| *peer)),
+            Setback::Silence => {
+                self.silences = self.silences.saturating_add(1);
+                self.doubted.extend(choice.route.stages.iter().map(|(peer, _)| *peer));
+            }
         }
         self.doubted.remove(&self.node.me);
         self.fruitless = self.fruitless.saturating_add(1);

@@ -7,7 +7,7 @@ mod sessions;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use planner::plan::{Epoch, LayerRange};
+use planner::plan::LayerRange;
 use tokio::sync::{Notify, mpsc};
 
 use self::queue::Waiting;
@@ -15,7 +15,7 @@ use self::sessions::{Duty, Loaded, Sessions};
 use crate::clock::{Clock, Instant};
 use crate::control::Report;
 use crate::engine::{Engine, EngineError, Input, Want, Work, WorkOut};
-use crate::ids::{Attempt, PeerId, SessionId};
+use crate::ids::{Attempt, PeerId, PlanId, SessionId};
 use crate::interior::Interior;
 use crate::outbox::{Concern, Parcel};
 use crate::probe::Event;
@@ -41,7 +41,7 @@ pub(crate) enum Arrival {
 /// What the control plane wants the stage to hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LoadOrder {
-    pub(crate) epoch: Epoch,
+    pub(crate) plan: PlanId,
     pub(crate) model: String,
     pub(crate) layers: Option<LayerRange>,
 }
@@ -110,7 +110,7 @@ impl StageDoor {
 /// Runs the stage until the node ends.
 pub(crate) async fn run<W: World>(node: Arc<Interior<W>>, engine: W::Engine, intake: StageIntake) {
     let sessions = Sessions::new(node.me, node.limits);
-    Stage { desk: Desk { sessions, intake, node, epoch: Epoch(0) }, engine }.run().await;
+    Stage { desk: Desk { sessions, intake, node, plan: PlanId::default() }, engine }.run().await;
 }
 
 /// Everything but the device, so that frames are read while that loads.
@@ -118,7 +118,7 @@ struct Desk<W: World> {
     node: Arc<Interior<W>>,
     sessions: Sessions,
     intake: StageIntake,
-    epoch: Epoch,
+    plan: PlanId,
 }
 
 struct Stage<W: World> {
@@ -163,9 +163,10 @@ impl<W: World> Stage<W> {
     }
 
     async fn load(&mut self, order: LoadOrder) {
-        let LoadOrder { epoch, model, layers } = order;
+        let LoadOrder { plan, model, layers } = order;
+        let epoch = plan.epoch;
         let desk = &mut self.desk;
-        desk.epoch = epoch;
+        desk.plan = plan;
         let wanted = layers.map_or_else(Loaded::default, |_| Loaded { model: model.clone(), layers });
         let same = desk.sessions.loaded == wanted;
         if !same {
@@ -191,7 +192,7 @@ impl<W: World> Stage<W> {
         if !ok {
             desk.sessions.reload(Loaded::default());
         }
-        desk.node.control.report(Report::Loaded { epoch, ok }).await;
+        desk.node.control.report(Report::Loaded { plan, ok }).await;
         self.settle();
         self.publish_held();
     }
@@ -348,7 +349,7 @@ impl<W: World> Desk<W> {
             EngineError::Gap { .. } => Nack::Gap,
             EngineError::NotLoaded => Nack::NotLoaded,
             EngineError::Device(_) => {
-                self.node.control.notice(Report::Loaded { epoch: self.epoch, ok: false });
+                self.node.control.notice(Report::Loaded { plan: self.plan, ok: false });
                 Nack::NotLoaded
             }
         };

@@ -21,6 +21,8 @@ pub(crate) struct Condition {
     pub(crate) per_step: Duration,
     pub(crate) per_token: Duration,
     pub(crate) per_loaded_layer: Duration,
+    /// It neither loads nor computes.
+    pub(crate) spoilt: bool,
     /// The most sessions and tokens seen in one step.
     pub(crate) largest: (usize, u32),
     pub(crate) loads: usize,
@@ -33,6 +35,7 @@ impl Default for Condition {
             per_step: Duration::from_millis(1),
             per_token: Duration::from_micros(10),
             per_loaded_layer: Duration::from_millis(20),
+            spoilt: false,
             largest: (0, 0),
             loads: 0,
         }
@@ -81,6 +84,10 @@ pub(crate) fn reference(layers: u32, prompt: &[Token], count: usize) -> Vec<Toke
     out
 }
 
+fn spoilt() -> EngineError {
+    EngineError::Device("spoilt for this test".into())
+}
+
 pub(crate) struct TinyEngine {
     clock: TokioClock,
     condition: Arc<Mutex<Condition>>,
@@ -95,6 +102,9 @@ impl TinyEngine {
 
     fn run(&mut self, work: Work) -> Result<WorkOut, EngineError> {
         let layers = self.layers.ok_or(EngineError::NotLoaded)?;
+        if self.condition.lock().unwrap().spoilt {
+            return Err(spoilt());
+        }
         let have = self.sessions.get(&work.session).map_or(0, |kv| kv.len);
         if have != work.start {
             return Err(EngineError::Gap { have, start: work.start });
@@ -132,6 +142,9 @@ impl Engine for TinyEngine {
             condition.per_loaded_layer * layers.map_or(0, LayerRange::len)
         };
         self.clock.sleep(pause).await;
+        if layers.is_some() && self.condition.lock().unwrap().spoilt {
+            return Err(spoilt());
+        }
         self.layers = layers;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! A network in memory: every frame takes the same time, streams keep their order, nodes can be killed and parted.
+//! A network in memory: streams keep their order; nodes can be killed and parted, streams slowed down and broken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -25,6 +25,10 @@ struct State {
     /// Which life of each node is on; none while it is dead.
     lives: BTreeMap<u32, u64>,
     parted: BTreeSet<(u32, u32)>,
+    /// How much longer frames take from the first to the second.
+    slow: BTreeMap<(u32, u32), Duration>,
+    /// How often the streams between two nodes were broken.
+    broken: BTreeMap<(u32, u32), u64>,
     /// Frames of the data plane sent so far.
     sent: usize,
     /// Kill that node when so many were sent.
@@ -71,8 +75,36 @@ impl Net {
         self.lock().parted.extend([(a, b), (b, a)]);
     }
 
+    /// Nothing gets from one to the other, but it does the other way.
+    pub(crate) fn deafen(&self, from: u32, to: u32) {
+        self.lock().parted.insert((from, to));
+    }
+
+    pub(crate) fn slow(&self, from: u32, to: u32, by: Duration) {
+        self.lock().slow.insert((from, to), by);
+    }
+
+    /// Breaks all streams between two nodes; new ones can be opened at once.
+    pub(crate) fn break_streams(&self, a: u32, b: u32) {
+        let mut state = self.lock();
+        for pair in [(a, b), (b, a)] {
+            *state.broken.entry(pair).or_default() += 1;
+        }
+    }
+
     pub(crate) fn heal(&self) {
-        self.lock().parted.clear();
+        let mut state = self.lock();
+        state.parted.clear();
+        state.slow.clear();
+    }
+
+    fn breaks(&self, from: u32, to: u32) -> u64 {
+        self.lock().broken.get(&(from, to)).copied().unwrap_or_default()
+    }
+
+    /// One way from the first to the second.
+    fn delay(&self, from: u32, to: u32) -> Duration {
+        DELAY + self.lock().slow.get(&(from, to)).copied().unwrap_or_default()
     }
 
     pub(crate) fn set_trap(&self, after: usize, node: u32) {
@@ -95,7 +127,7 @@ impl Net {
     pub(crate) async fn forge(&self, from: u32, to: u32, frame: Frame) {
         let (queue, frames) = mpsc::channel(1);
         let life = self.lock().lives[&from];
-        let rx = NetRx { net: self.clone(), from: (from, life), frames };
+        let rx = NetRx { net: self.clone(), from: (from, life), to, breaks: self.breaks(from, to), frames };
         let port = self.lock().ports[&to].clone();
         port.send((PeerId::from_index(from), Lane::Decode, rx)).await.unwrap();
         queue.send((self.clock.now(), frame)).await.unwrap();
@@ -153,13 +185,13 @@ impl Transport for NetTransport {
             self.net.clock.sleep(CONNECT).await;
             return Err(NetError::Unreachable);
         };
-        self.net.clock.sleep(DELAY * 2).await;
+        self.net.clock.sleep(self.net.delay(self.node, to) + self.net.delay(to, self.node)).await;
         let (queue, frames) = mpsc::channel(WINDOW);
-        let from = (self.node, self.life);
-        let rx = NetRx { net: self.net.clone(), from, frames };
+        let (from, breaks) = ((self.node, self.life), self.net.breaks(self.node, to));
+        let rx = NetRx { net: self.net.clone(), from, to, breaks, frames };
         let local = self.local();
         port.send((local, lane, rx)).await.map_err(|_| NetError::Unreachable)?;
-        Ok(NetTx { net: self.net.clone(), from: self.node, to: (to, life), lane, queue })
+        Ok(NetTx { net: self.net.clone(), from: self.node, to: (to, life), breaks, lane, queue })
     }
 
     async fn accept(&self) -> Result<(PeerId, Lane, NetRx), NetError> {
@@ -171,6 +203,7 @@ pub(crate) struct NetTx {
     net: Net,
     from: u32,
     to: (u32, u64),
+    breaks: u64,
     lane: Lane,
     queue: mpsc::Sender<(Instant, Frame)>,
 }
@@ -178,14 +211,15 @@ pub(crate) struct NetTx {
 impl Tx for NetTx {
     async fn send(&mut self, frame: Frame) -> Result<(), NetError> {
         let passes = self.net.pass(self.from, self.to.0, self.lane, &frame);
-        if !self.net.lives(self.to.0, self.to.1) {
+        let is_broken = self.net.breaks(self.from, self.to.0) != self.breaks;
+        if is_broken || !self.net.lives(self.to.0, self.to.1) {
             return Err(NetError::Closed);
         }
         // What goes into a partition is lost, and nobody is told.
         if !passes {
             return Ok(());
         }
-        let at = self.net.clock.now().after(DELAY);
+        let at = self.net.clock.now().after(self.net.delay(self.from, self.to.0));
         self.queue.send((at, frame)).await.map_err(|_| NetError::Closed)
     }
 }
@@ -193,16 +227,21 @@ impl Tx for NetTx {
 pub(crate) struct NetRx {
     net: Net,
     from: (u32, u64),
+    to: u32,
+    breaks: u64,
     frames: mpsc::Receiver<(Instant, Frame)>,
 }
 
 impl Rx for NetRx {
     async fn recv(&mut self) -> Result<Option<Frame>, NetError> {
-        match self.frames.recv().await {
+        let frame = self.frames.recv().await;
+        let is_broken = || self.net.breaks(self.from.0, self.to) != self.breaks;
+        match frame {
             Some((at, frame)) => {
                 self.net.clock.sleep_until(at).await;
-                Ok(Some(frame))
+                if is_broken() { Err(NetError::Closed) } else { Ok(Some(frame)) }
             }
+            None if is_broken() => Err(NetError::Closed),
             None if self.net.lives(self.from.0, self.from.1) => Ok(None),
             None => {
                 self.net.clock.sleep(DELAY).await;

@@ -1,6 +1,6 @@
 //! What the planning node does: it watches everybody, plans, and tells all others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use planner::plan::{Epoch, NodeId, Plan};
 
 use super::{Action, Core, Followed, listed};
 use crate::clock::Instant;
-use crate::ids::PeerId;
+use crate::ids::PlanId;
 use crate::wire::Control;
 
 /// A planning node that begins asks everybody as soon as this allows.
@@ -24,11 +24,18 @@ impl Core {
         let before = self.watching.replace(planner);
         if planner != self.me {
             self.improve_at = None;
-            let first = now.after(self.liveness.period() / 2);
+            if before != Some(planner) {
+                // It may be waiting for just this before it plans.
+                self.tell_status();
+            }
+            // Spread, as the planning node's own pings are.
+            let period = self.liveness.period();
+            let first = now.after(period / 2 + period * self.me.0 / (2 * self.view.len().max(1) as u32));
             return self.liveness.watch([(planner, true, first)]);
         }
         if before != Some(self.me) {
             self.planning.forget_others(self.me);
+            self.vouchers.clear();
         }
         let staged: BTreeSet<NodeId> =
             self.followed.as_ref().map(|f| f.plan.stages().map(|s| s.node).collect()).unwrap_or_default();
@@ -52,12 +59,13 @@ impl Core {
             next = current.and_then(|plan| self.planning.improvement(&plan, lost));
         }
         let Some(plan) = next else { return };
-        let (epoch, by) = (Epoch(self.highest.0.saturating_add(1)), self.peer(self.me));
-        self.follow(epoch, by, Arc::new(plan));
+        let epoch = Epoch(self.highest.0.saturating_add(1));
+        let id = PlanId { epoch, maker: self.peer(self.me), life: self.incarnation };
+        self.follow(id, Arc::new(plan));
         self.aim(now);
         self.tell_all(|core| {
             let plan = core.followed.as_ref().map(|f| Plan::clone(&f.plan));
-            plan.map(|plan| Control::Publish { epoch, by, plan })
+            plan.map(|plan| Control::Publish { id, plan })
         });
         self.told_at = None;
     }
@@ -75,11 +83,11 @@ impl Core {
 
     /// Brings what serves up to date on this node.
     pub(super) fn refresh(&mut self) {
-        let Some(Followed { epoch, by, plan }) = self.followed.clone() else { return };
+        let Some(Followed { id, plan }) = self.followed.clone() else { return };
         let serving = self.planning.serving(&plan, self.liveness.lost());
         if serving != self.serving {
-            self.serving = serving.clone();
-            self.actions.push(Action::Serve { epoch, by, serving });
+            self.set_serving(serving.clone());
+            self.actions.push(Action::Serve { id, serving });
         }
     }
 
@@ -88,24 +96,25 @@ impl Core {
         if !self.untold() || now < self.tell_due() {
             return;
         }
-        let (epoch, by) = (self.epoch(), self.maker());
+        let id = self.id();
         let replicas = listed(&self.serving);
-        self.tell_all(|_| Some(Control::Serving { epoch, by, replicas: replicas.clone() }));
-        self.told = Some((epoch, by, self.serving.clone()));
+        self.tell_all(|_| Some(Control::Serving { id, replicas: replicas.clone() }));
+        self.told = Some((id, self.digest));
         self.told_at = Some(now);
     }
 
-    /// Whether this node plans, and knows enough to: everybody has answered or is lost, no newer plan is on its way.
+    /// Whether this node plans, and knows enough to: everybody has answered or is lost, nobody hears a lower node, no
+    /// newer plan is on its way.
     pub(super) fn may_plan(&self) -> bool {
-        self.is_planner() && self.liveness.all_known() && self.behind_until.is_none()
+        self.is_planner()
+            && self.liveness.all_known()
+            && self.vouchers.is_empty()
+            && self.behind_until.is_none()
     }
 
     /// Whether others know less than this planning node.
     pub(super) fn untold(&self) -> bool {
-        let known = |(epoch, by, serving): &(Epoch, PeerId, BTreeMap<usize, u64>)| {
-            (*epoch, *by) == (self.epoch(), self.maker()) && *serving == self.serving
-        };
-        self.may_plan() && self.followed.is_some() && !self.told.as_ref().is_some_and(known)
+        self.may_plan() && self.followed.is_some() && self.told != Some((self.id(), self.digest))
     }
 
     pub(super) fn tell_due(&self) -> Instant {
