@@ -22,9 +22,6 @@ use crate::wires::{
     UNREAD_FRAMES, Wires,
 };
 
-/// Time is not dilated here: it is exact to the nanosecond.
-pub const SCALE: u32 = 1;
-
 /// The doors of a node in memory.
 #[derive(Debug)]
 pub struct Memory;
@@ -119,16 +116,12 @@ pub struct MemoryTx {
 impl Tx for MemoryTx {
     async fn send(&mut self, frame: Frame) -> Result<(), NetError> {
         self.end.room(frame.wire_len()).await;
-        let Ok(place) = self.queue.reserve().await else {
-            return Err(if self.end.wires.is_alive(self.end.to) {
-                NetError::Closed
-            } else {
-                self.end.give_up().await
-            });
+        let place = self.queue.reserve().await;
+        // To the dead one sends as to the living, and learns of it later.
+        let Some(at) = self.end.offer(&frame)? else {
+            return Ok(());
         };
-        if let Some(at) = self.end.offer(&frame)? {
-            place.send(Arrival::Frame(at, frame));
-        }
+        place.map_err(|_| NetError::Closed)?.send(Arrival::Frame(at, frame));
         Ok(())
     }
 }
@@ -208,16 +201,12 @@ fn panicked(ended: Result<(), JoinError>) -> Option<MeshError> {
 /// # Errors
 /// When the runtime cannot start, a node's own task panics, or nothing can happen any more.
 pub fn run<P: Play>(spec: MeshSpec, play: &P) -> Result<(), MeshError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .map_err(|error| MeshError::Setup(error.to_string()))?;
-    LocalSet::new().block_on(&runtime, perform(Ground::new(spec), play.clone()))
+    let clock = Timeline::default();
+    let runtime = clock.runtime().map_err(|error| MeshError::Setup(error.to_string()))?;
+    LocalSet::new().block_on(&runtime, perform(Ground::new(spec), play.clone(), clock))
 }
 
-async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
-    let clock = Timeline::default();
+async fn perform<P: Play>(ground: Ground, play: P, clock: Timeline) -> Result<(), MeshError> {
     let directed = play.direct(Mesh::new(ground.clone(), clock.clone()));
     let nodes = ground.spec.nodes();
     let mut lives = Lives {
@@ -235,6 +224,6 @@ async fn perform<P: Play>(ground: Ground, play: P) -> Result<(), MeshError> {
         biased;
         error = lives.supervise() => Err(error),
         () = directed => Ok(()),
-        () = clock.run() => Err(MeshError::Stalled),
+        () = clock.stalled() => Err(MeshError::Stalled),
     }
 }

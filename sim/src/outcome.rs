@@ -90,6 +90,22 @@ pub struct NodeUse {
     pub kv_left: u32,
 }
 
+/// How a world's time is dilated.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Dilation {
+    /// A simulated millisecond is so many steps.
+    pub scale: u32,
+    /// The most that steps add to the time of a token, as a share of it.
+    pub error: f64,
+}
+
+impl Default for Dilation {
+    /// Time that is not dilated and has no steps.
+    fn default() -> Self {
+        Self { scale: 1, error: 0.0 }
+    }
+}
+
 /// What came of one run.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
@@ -97,8 +113,8 @@ pub struct Outcome {
     pub engine: EngineKind,
     /// In which world.
     pub world: WorldKind,
-    /// Clock dilation used.
-    pub scale: u32,
+    /// How time passed in it.
+    pub dilation: Dilation,
     /// From this seed.
     pub seed: u64,
     /// The first plan.

@@ -43,7 +43,7 @@ use crate::wires::{
 const STEPS_EXACT: f64 = 2.0;
 
 /// Finest dilation: one step is one simulated microsecond.
-const SCALE_MAX: u32 = 1_000;
+pub(crate) const SCALE_MAX: u32 = 1_000;
 
 /// Pause before a refused connection is tried again.
 const DIAL_AGAIN: Duration = Duration::from_millis(1);

@@ -1,8 +1,8 @@
 //! The time of a world in memory: it jumps from one deadline to the next, to the nanosecond, and only when nobody has
 //! anything left to do.
 //!
-//! Tokio's own timers count whole milliseconds, so they carry no deadline here. They tell one thing: under a paused clock a
-//! sleep ends when the runtime is idle. Each time it is, the earliest deadline comes.
+//! Tokio's own timers count whole milliseconds, so they carry no deadline here. What tells that nobody has anything left to
+//! do is the runtime itself, when it is about to park its thread: then the earliest deadline comes.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use node::clock::{Clock, Instant};
-
-use crate::stepped::STEP;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
 
 #[derive(Debug, Default)]
 struct State {
@@ -24,35 +24,56 @@ struct State {
 
 /// One run's time. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Timeline(Arc<Mutex<State>>);
+pub struct Timeline {
+    state: Arc<Mutex<State>>,
+    stalled: Arc<Notify>,
+}
 
 impl Timeline {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing below panics half-way through a change.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets time pass for as long as somebody waits for it. When this returns, nobody ever will: what still runs waits
-    /// for something that cannot happen. Needs a paused runtime.
-    pub(crate) async fn run(&self) {
-        loop {
-            #[expect(clippy::disallowed_methods, reason = "the paused runtime's word that it is idle")]
-            tokio::time::sleep(STEP).await;
-            let due = self.advance();
-            if due.is_empty() {
-                return;
-            }
-            due.into_values().for_each(Waker::wake);
+    /// A runtime whose tasks live in this time: it passes each time they all wait.
+    ///
+    /// # Errors
+    /// When the system gives no runtime.
+    pub(crate) fn runtime(&self) -> std::io::Result<Runtime> {
+        let timeline = self.clone();
+        Builder::new_current_thread().on_thread_park(move || timeline.advance()).build()
+    }
+
+    /// Returns when nobody waits for any time: what still runs waits for something that cannot happen.
+    pub(crate) async fn stalled(&self) {
+        self.stalled.notified().await;
+    }
+
+    /// Moves to the earliest deadline and wakes everybody who waits for it.
+    fn advance(&self) {
+        let earliest = self.lock().begin_next();
+        if !earliest {
+            self.stalled.notify_one();
+        }
+        // Woken without the lock: the last waker of a task may drop it, and with it other waits.
+        while let Some(waker) = self.lock().pop_due() {
+            waker.wake();
         }
     }
+}
 
-    /// Moves to the earliest deadline: everybody who waits for it.
-    fn advance(&self) -> BTreeMap<(u64, u64), Waker> {
-        let mut state = self.lock();
-        let Some((&(earliest_ns, _), _)) = state.waiting.first_key_value() else { return BTreeMap::new() };
-        state.now_ns = earliest_ns;
-        let later = state.waiting.split_off(&(earliest_ns, u64::MAX));
-        std::mem::replace(&mut state.waiting, later)
+impl State {
+    /// Makes the earliest deadline the time it is; false where there is none.
+    fn begin_next(&mut self) -> bool {
+        let earliest = self.waiting.first_key_value().map(|((deadline_ns, _), _)| *deadline_ns);
+        self.now_ns = earliest.unwrap_or(self.now_ns);
+        earliest.is_some()
+    }
+
+    /// The first of those whose deadline has come.
+    fn pop_due(&mut self) -> Option<Waker> {
+        let first = self.waiting.first_entry().filter(|first| first.key().0 <= self.now_ns)?;
+        Some(first.remove())
     }
 }
 
@@ -116,36 +137,40 @@ mod tests {
         log.lock().unwrap().push((timeline.now().0, what));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn deadlines_come_in_their_order_and_what_follows_comes_before_the_next() {
-        let (timeline, log) = (Timeline::default(), Log::default());
-        let mut tasks = tokio::task::JoinSet::new();
-        for (deadline, name) in [(900, "last"), (100, "first"), (500, "middle"), (500, "tie")] {
-            let (timeline, log) = (timeline.clone(), Arc::clone(&log));
-            tasks.spawn(async move {
-                timeline.sleep_until(Instant(deadline)).await;
-                note(&log, &timeline, name);
-                if name == "first" {
-                    tokio::task::yield_now().await;
-                    timeline.sleep(Duration::from_nanos(250)).await;
-                    note(&log, &timeline, "follows");
-                }
-            });
-        }
-        timeline.run().await;
-        let expected = [(100, "first"), (350, "follows"), (500, "middle"), (500, "tie"), (900, "last")];
-        assert_eq!(*log.lock().unwrap(), expected);
+    fn live(test: impl AsyncFnOnce(Timeline)) {
+        let timeline = Timeline::default();
+        timeline.runtime().unwrap().block_on(test(timeline.clone()));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_wait_that_is_given_up_is_forgotten() {
-        let timeline = Timeline::default();
-        let task = tokio::spawn({
-            let timeline = timeline.clone();
-            async move { timeline.timeout_at(Instant(5), timeline.sleep_until(Instant(600))).await }
+    #[test]
+    fn deadlines_come_in_their_order_and_what_follows_comes_before_the_next() {
+        live(async |timeline| {
+            let log = Log::default();
+            for (deadline, name) in [(900, "last"), (100, "first"), (500, "middle"), (500, "tie")] {
+                let (timeline, log) = (timeline.clone(), Arc::clone(&log));
+                tokio::spawn(async move {
+                    timeline.sleep_until(Instant(deadline)).await;
+                    note(&log, &timeline, name);
+                    if name == "first" {
+                        tokio::task::yield_now().await;
+                        timeline.sleep(Duration::from_nanos(250)).await;
+                        note(&log, &timeline, "follows");
+                    }
+                });
+            }
+            timeline.stalled().await;
+            let expected = [(100, "first"), (350, "follows"), (500, "middle"), (500, "tie"), (900, "last")];
+            assert_eq!(*log.lock().unwrap(), expected);
         });
-        timeline.run().await;
-        assert!(task.await.unwrap().is_err());
-        assert_eq!(timeline.now(), Instant(5));
+    }
+
+    #[test]
+    fn a_wait_that_is_given_up_is_forgotten() {
+        live(async |timeline| {
+            let late = timeline.timeout_at(Instant(5), timeline.sleep_until(Instant(600))).await;
+            assert!(late.is_err());
+            timeline.stalled().await;
+            assert_eq!(timeline.now(), Instant(5));
+        });
     }
 }

@@ -167,7 +167,8 @@ fn a_check_counts_its_seeds_and_a_replay_tells_the_story() {
     let output = sim(&check);
     assert!(output.status.success(), "{}", stderr(&output));
     let object: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!((object["seeds"].as_u64(), object["passed"].as_u64()), (Some(3), Some(3)));
+    assert_eq!((object["seeds"].as_u64(), object["checked"].as_u64()), (Some(3), Some(3)));
+    assert_eq!(object["failed"].as_array().map(Vec::len), Some(0), "{object}");
     let mut replay = vec!["replay", "scenarios/churn.toml", "--seed", "2"];
     replay.extend(changes);
     let (one, two) = (stdout(&sim(&replay)), stdout(&sim(&replay)));

@@ -15,7 +15,7 @@ use super::course::Course;
 use super::machine::Machines;
 use super::{PlayError, Played};
 use crate::link::Net;
-use crate::outcome::{Incident, NodeUse, Outcome, RequestRecord, Status};
+use crate::outcome::{Dilation, Incident, NodeUse, Outcome, RequestRecord, Status};
 use crate::scenario::{Fault, FaultKind, Scenario, WorldKind};
 use crate::seed::Seed;
 use crate::workload::{Arrival, ArrivalStream};
@@ -314,7 +314,7 @@ impl<'a> Serving<'a> {
         Outcome {
             engine: self.engine.kind,
             world: WorldKind::Memory,
-            scale: 1,
+            dilation: Dilation::default(),
             seed: self.seed,
             breakdown: Breakdown {
                 compute_ms: mean(self.spent.compute_ms),

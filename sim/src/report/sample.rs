@@ -8,7 +8,7 @@ use planner::place::{Ask, Candidate, Constraints, Objective, Shape};
 use planner::plan::{Breakdown, Epoch, LayerRange, Pipeline, Plan, Prediction, Stage};
 
 use super::{Advice, Help, json};
-use crate::outcome::{Answer, Incident, NodeUse, Outcome, RequestRecord, Span, Status};
+use crate::outcome::{Answer, Dilation, Incident, NodeUse, Outcome, RequestRecord, Span, Status};
 use crate::scenario::{Arrivals, EngineKind, Length, PlanSpec, Scenario, Workload, WorldKind};
 
 const LAYERS: u32 = 47;
@@ -205,7 +205,7 @@ pub(crate) fn outcome(engine: EngineKind, gap_ms: f64, crash_s: Option<f64>) -> 
     Outcome {
         engine,
         world: WorldKind::Turmoil,
-        scale: 40,
+        dilation: Dilation { scale: 40, error: 0.0021 },
         seed: 7,
         plan: plan(&[(0, 0, 40), (1, 40, 44), (2, 44, 47)]),
         requests,

@@ -9,7 +9,7 @@ use planner::plan::{Breakdown, Epoch, LayerRange, Plan};
 use super::play::Log;
 use super::recoveries::{Pause, attempts, attribute, pauses};
 use crate::faults::interrupts;
-use crate::outcome::{Incident, NodeUse, Outcome, RequestRecord};
+use crate::outcome::{Dilation, Incident, NodeUse, Outcome, RequestRecord};
 use crate::record::Ledger;
 use crate::scenario::{EngineKind, Scenario, WorldKind};
 
@@ -17,7 +17,7 @@ use crate::scenario::{EngineKind, Scenario, WorldKind};
 #[derive(Debug)]
 pub(super) struct Remains {
     pub(super) world: WorldKind,
-    pub(super) scale: u32,
+    pub(super) dilation: Dilation,
     pub(super) seed: u64,
     pub(super) plan: Plan,
     pub(super) requests: Vec<RequestRecord>,
@@ -26,7 +26,7 @@ pub(super) struct Remains {
 
 /// The outcome of a run, its oracles not asked yet.
 pub(super) fn outcome(scenario: &Scenario, remains: Remains, ledger: &Ledger) -> Outcome {
-    let Remains { world, scale, seed, plan, mut requests, log } = remains;
+    let Remains { world, dilation, seed, plan, mut requests, log } = remains;
     let ended_ns = ended_ns(&requests, &log);
     let attempts = attempts(ledger.events());
     let mut all_pauses = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn outcome(scenario: &Scenario, remains: Remains, ledger: &Ledger) ->
     Outcome {
         engine: EngineKind::Ring,
         world,
-        scale,
+        dilation,
         seed,
         breakdown: breakdown(&requests, &all_pauses, |session| ledger.tokens(session)),
         incidents: incidents(&log, ended_ns, ledger, &all_pauses),

@@ -40,10 +40,11 @@ use self::desk::{Clients, Desk};
 pub use self::plan::SplitError;
 pub(crate) use self::plan::given;
 use self::play::{Bounds, Orders, RingPlay, peers};
+use self::scale::Steps;
 use crate::baseline::PlayError;
 use crate::mesh::{MeshError, MeshSpec};
 use crate::oracle::{Evidence, violations};
-use crate::outcome::{Outcome, RequestRecord};
+use crate::outcome::{Dilation, Outcome, RequestRecord};
 use crate::record::{Recorded, Recorder};
 use crate::scenario::{Fault, FaultKind, Scenario, WorldKind};
 use crate::seed::Seed;
@@ -123,8 +124,8 @@ fn record_plan(
     trace: bool,
 ) -> Result<Recording, RunError> {
     let setting = Setting::new(scenario, plan, seed, trace)?;
-    let scale = setting.perform(world, &setting.play)?;
-    Ok(setting.close(world, scale))
+    let dilation = setting.perform(world, &setting.play)?;
+    Ok(setting.close(world, dilation))
 }
 
 /// A run, ready to begin.
@@ -172,22 +173,23 @@ impl<'a> Setting<'a> {
         Ok(Self { scenario, plan, seed, schedule, recorder, play })
     }
 
-    /// Puts the play on; says the clock scale.
-    fn perform<P: crate::mesh::Play>(&self, world: WorldKind, play: &P) -> Result<u32, RunError> {
+    /// Puts the play on; says how time passed.
+    fn perform<P: crate::mesh::Play>(&self, world: WorldKind, play: &P) -> Result<Dilation, RunError> {
         let spec = self.mesh();
         match world {
             WorldKind::Memory => {
                 memory::run(spec, play)?;
-                Ok(memory::SCALE)
+                Ok(Dilation::default())
             }
             WorldKind::Turmoil => {
                 let nodes = self.scenario.fleet.nodes.len();
                 if nodes > TURMOIL_HOSTS_MOST {
                     return Err(RunError::TooManyHosts { nodes, most: TURMOIL_HOSTS_MOST });
                 }
-                let scale = self.scenario.scale.unwrap_or_else(|| self.scale());
+                let steps = self.steps();
+                let scale = self.scenario.scale.unwrap_or_else(|| steps.smallest_scale());
                 over_turmoil::run(spec, play, scale)?;
-                Ok(scale)
+                Ok(Dilation { scale, error: steps.error(scale) })
             }
         }
     }
@@ -204,17 +206,17 @@ impl<'a> Setting<'a> {
         }
     }
 
-    fn scale(&self) -> u32 {
+    fn steps(&self) -> Steps {
         let entries = entries(self.scenario, &self.plan);
-        scale::smallest(self.scenario, &self.plan, &entries, !self.schedule.is_empty())
+        Steps::new(self.scenario, &self.plan, &entries, !self.schedule.is_empty())
     }
 
     /// The outcome, judged by all oracles.
-    fn close(self, world: WorldKind, scale: u32) -> Recording {
+    fn close(self, world: WorldKind, dilation: Dilation) -> Recording {
         let (requests, probes) = self.play.desk.records();
         let log = self.play.take_log();
-        let remains =
-            account::Remains { world, scale, seed: self.seed, plan: self.plan, requests, log: log.clone() };
+        let (seed, plan) = (self.seed, self.plan);
+        let remains = account::Remains { world, dilation, seed, plan, requests, log: log.clone() };
         let ledger = self.recorder.ledger();
         let mut outcome = account::outcome(self.scenario, remains, &ledger);
         let nodes = self.scenario.fleet.ids();

@@ -238,7 +238,7 @@ pub struct Scenario {
     pub seed: u64,
     /// Where it runs.
     pub world: WorldKind,
-    /// Clock dilation in turmoil; `None`: chosen so that the error stays under 1 %.
+    /// Clock dilation in turmoil; `None`: the smallest whose error is under 1 %.
     pub scale: Option<u32>,
     /// Machines and links.
     pub fleet: Fleet,

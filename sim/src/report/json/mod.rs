@@ -47,6 +47,8 @@ pub struct Report {
     pub world: String,
     /// Dilation of that world's clock: simulated time runs in steps of one millisecond divided by this.
     pub scale: u32,
+    /// The most that those steps add to the time of a token, as a share of it. 0 where time has no steps.
+    pub scale_error_percent: f64,
     /// Who ran the model in the main run: `ring`, or a baseline's name.
     pub engine: String,
     /// What was run.

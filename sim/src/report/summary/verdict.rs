@@ -6,7 +6,7 @@ use super::super::json::{Agreement, IncidentFacts, Predicted, Recommended, Repor
 use super::page::Align::{Left, Right};
 use super::page::{Page, bar, cells};
 use super::plan::{ROWS_MAX, rest, stages_of};
-use super::quantities::{change, ms, ms_or_dash, plural, rate, times};
+use super::quantities::{change, figures, ms, ms_or_dash, plural, rate, times};
 use super::{plan_words, run_title};
 
 pub(super) fn failures(page: &mut Page, report: &Report) {
@@ -160,6 +160,15 @@ fn predicted_row(p: &Predicted) -> Vec<String> {
     ]
 }
 
+/// How coarse the world's time is, where it has steps.
+fn dilated(report: &Report) -> String {
+    if report.world != "turmoil" {
+        return String::new();
+    }
+    let error = figures(report.scale_error_percent);
+    format!(", clock scale {}: its steps add at most {error} % to a token's time", report.scale)
+}
+
 /// How well the cost model and the run agree, what was published, and what an oracle found wrong.
 pub(super) fn trust(page: &mut Page, report: &Report) {
     page.heading("How far to trust it");
@@ -171,8 +180,10 @@ pub(super) fn trust(page: &mut Page, report: &Report) {
     }
     page.paragraph(
         &format!(
-            "seed {}, {} world, clock scale {}; the same seed gives the same figures",
-            report.seed, report.world, report.scale
+            "seed {}, {} world{}; the same seed gives the same figures",
+            report.seed,
+            report.world,
+            dilated(report)
         ),
         2,
     );

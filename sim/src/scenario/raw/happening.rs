@@ -53,7 +53,7 @@ pub(crate) struct RawRun {
     pub(crate) world: Option<Leaf<Word<WorldKind>>>,
     /// Everything random comes from it. Default: 1.
     pub(crate) seed: Option<Leaf<Seed>>,
-    /// Clock dilation in turmoil, 1 to 10000. Default: chosen so that the error stays under 1 %.
+    /// Clock dilation in turmoil, 1 to 1000. Default: the smallest whose error is under 1 %.
     pub(crate) scale: Option<Leaf<Count>>,
     /// How far devices are from the formula. Default: device 0.03, step 0.01.
     pub(crate) compute_error: Option<RawComputeError>,

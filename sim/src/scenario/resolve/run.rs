@@ -1,5 +1,6 @@
 //! Who runs it, and what was measured of it elsewhere.
 
+use crate::over_turmoil::SCALE_MAX;
 use crate::scenario::kind::{Engines, Number, Word, Wrong};
 use crate::scenario::leaf::Leaf;
 use crate::scenario::raw::{RawPublished, RawRun};
@@ -49,7 +50,7 @@ pub(super) fn run(reading: &Reading, raw: &RawRun, nodes: usize) -> Run {
         engine: reading.get(raw.engine).unwrap_or(EngineKind::Ring),
         baselines: raw.baselines.map(|leaf| engines(reading, leaf)).unwrap_or_default(),
         world: world.unwrap_or(usual),
-        scale: reading.checked(raw.scale, count_within(1, 10_000)),
+        scale: reading.checked(raw.scale, count_within(1, SCALE_MAX)),
         compute_error: (
             share(error.and_then(|e| e.device), DEVICE_ERROR),
             share(error.and_then(|e| e.step), STEP_ERROR),
