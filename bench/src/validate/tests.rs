@@ -109,6 +109,18 @@ fn every_constant_that_is_said_to_be_fitted_is_on_a_row_that_says_so() {
     }
 }
 
+/// A model far larger than a small board's memory reads its weights from a card for each token: hours for an answer, and
+/// still a prediction.
+#[test]
+fn a_case_that_pages_for_hours_is_predicted() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let large = std::fs::read_to_string(cases.join("r236.toml")).unwrap();
+    let slow = large.replace("apple-m3-ultra", "raspberry-pi-4");
+    let validation = run(folder(&[("slow.toml", &slow)]).path()).unwrap();
+    assert!(validation.unreadable.is_empty(), "{:?}", validation.unreadable);
+    assert!(validation.predictions[0].pages && validation.predictions[0].predicted_tok_s < 0.1);
+}
+
 #[test]
 fn a_bad_case_is_named_and_the_others_run() {
     let no_table = CASE.split("[published]").next().unwrap();
