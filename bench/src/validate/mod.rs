@@ -63,8 +63,10 @@ pub enum ValidateError {
 /// Everything there is to say about a folder of cases.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Validation {
-    /// How many constants were fitted on published rows.
+    /// How many constants were fitted on published rates: on rows of these and elsewhere.
     pub constants_fitted: usize,
+    /// How many of those on rates published elsewhere.
+    pub constants_fitted_elsewhere: usize,
     /// Which.
     pub constants: Vec<FittedConstant>,
     /// Errors over all families but those apart, by grade, flagged rows left out.
@@ -100,6 +102,7 @@ fn assemble(predictions: Vec<Prediction>, unreadable: Vec<Unreadable>) -> Valida
     let constants = constants::fitted(&predictions);
     Validation {
         constants_fitted: constants.len(),
+        constants_fitted_elsewhere: constants.iter().filter(|c| c.elsewhere).count(),
         by_grade: accuracy::by_grade(&predictions, |_| true),
         by_grade_held_out: accuracy::by_grade(&predictions, |p| !p.calibrated_on),
         by_family: accuracy::by_family(&predictions),

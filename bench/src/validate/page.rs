@@ -9,8 +9,10 @@ use super::{ANOMALY_FACTOR, Group, Validation};
 pub fn text(validation: &Validation) -> String {
     let mut page = String::new();
     rows(&mut page, &validation.predictions);
-    let constants = validation.constants_fitted;
-    let _ = writeln!(page, "\nErrors of decode tokens per second ({constants} constants fitted)\n");
+    let (all, elsewhere) = (validation.constants_fitted, validation.constants_fitted_elsewhere);
+    let constants =
+        format!("{all} constants fitted: {} on rows of these, {elsewhere} elsewhere", all - elsewhere);
+    let _ = writeln!(page, "\nErrors of decode tokens per second ({constants})\n");
     header(&mut page);
     for group in &validation.by_grade {
         line(&mut page, "all but those apart", group);
@@ -22,11 +24,20 @@ pub fn text(validation: &Validation) -> String {
         line(&mut page, group.family.as_deref().unwrap_or_default(), group);
     }
     flagged(&mut page, &validation.predictions);
-    let _ = writeln!(page, "\n{constants} constants fitted on published rows");
-    for constant in &validation.constants {
-        let _ = writeln!(page, "  {:<6} {} = {}", constant.row, constant.name, constant.value);
-    }
+    fitted(&mut page, validation);
     page
+}
+
+/// Each constant with what it was fitted on: rows of these first.
+fn fitted(page: &mut String, validation: &Validation) {
+    for (elsewhere, title) in [(false, "on published rows"), (true, "on rates published elsewhere")] {
+        let of_kind: Vec<_> = validation.constants.iter().filter(|c| c.elsewhere == elsewhere).collect();
+        let width = of_kind.iter().map(|c| c.row.chars().count()).max().unwrap_or(0);
+        let _ = writeln!(page, "\n{} constants fitted {title}", of_kind.len());
+        for constant in of_kind {
+            let _ = writeln!(page, "  {:<width$}  {} = {}", constant.row, constant.name, constant.value);
+        }
+    }
 }
 
 fn rows(page: &mut String, predictions: &[Prediction]) {

@@ -13,6 +13,9 @@ use sim::scenario::{EngineKind, Scenario, WorldKind};
 use super::cases::Case;
 use super::{ANOMALY_FACTOR, APART};
 
+/// A played engine may take as long as this, simulated: thirty days.
+const PLAYED_US: f64 = 30.0 * 86_400.0 * 1e6;
+
 /// What to know of a row beside its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -99,7 +102,9 @@ fn outcome(scenario: &Scenario) -> Result<Outcome, String> {
     if scenario.engine == EngineKind::Ring && fits(scenario) {
         return run(scenario, seed, WorldKind::Memory, false).map_err(|e| e.to_string());
     }
-    play(scenario, scenario.engine, seed).map_err(|e| e.to_string())
+    // What pages may take hours for a prompt, and is published all the same.
+    let patient = Scenario { limit_us: scenario.limit_us.max(PLAYED_US), ..scenario.clone() };
+    play(&patient, scenario.engine, seed).map_err(|e| e.to_string())
 }
 
 /// Whether every stage of a cut given by hand has room for its weights, KV and activations. The planner's cuts have.
@@ -114,7 +119,13 @@ fn fits(scenario: &Scenario) -> bool {
 /// One over the mean time between tokens of a request.
 fn decode_tok_s(outcome: &Outcome) -> Result<f64, String> {
     if let Some(request) = outcome.requests.iter().find(|r| r.status != Status::Completed) {
-        return Err(format!("request {} did not complete: {:?}", request.session.0, request.status));
+        return Err(match &request.status {
+            Status::Unfinished => format!(
+                "request {} did not end in time; raise run.limit, or ask for fewer tokens",
+                request.session.0
+            ),
+            other => format!("request {} did not complete: {other:?}", request.session.0),
+        });
     }
     let gaps_us: Vec<f64> =
         outcome.requests.iter().flat_map(|r| r.tokens_us.windows(2).map(|pair| pair[1] - pair[0])).collect();

@@ -101,10 +101,24 @@ fn the_number_of_constants_stands_beside_the_errors() {
 fn every_constant_that_is_said_to_be_fitted_is_on_a_row_that_says_so() {
     let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
     let validation = run(&cases).unwrap();
-    for constant in &validation.constants {
+    let elsewhere = validation.constants.iter().filter(|c| c.elsewhere).count();
+    assert_eq!(elsewhere, validation.constants_fitted_elsewhere);
+    for constant in validation.constants.iter().filter(|c| !c.elsewhere) {
         let of_row = validation.predictions.iter().find(|p| p.id == constant.row).unwrap();
         assert!(of_row.calibrated_on, "{} is fitted on {}", constant.name, constant.row);
     }
+}
+
+/// A model far larger than a small board's memory reads its weights from a card for each token: hours for an answer, and
+/// still a prediction.
+#[test]
+fn a_case_that_pages_for_hours_is_predicted() {
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
+    let large = std::fs::read_to_string(cases.join("r236.toml")).unwrap();
+    let slow = large.replace("apple-m3-ultra", "raspberry-pi-4");
+    let validation = run(folder(&[("slow.toml", &slow)]).path()).unwrap();
+    assert!(validation.unreadable.is_empty(), "{:?}", validation.unreadable);
+    assert!(validation.predictions[0].pages && validation.predictions[0].predicted_tok_s < 0.1);
 }
 
 #[test]

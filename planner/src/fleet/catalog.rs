@@ -62,6 +62,8 @@ pub struct Figure<T> {
     pub source: String,
     /// The published row it was fitted on, where it was.
     pub fitted_on: Option<String>,
+    /// The rate, published elsewhere, that it was chosen to meet, where it was.
+    pub chosen_on: Option<String>,
 }
 
 /// What the software reaches on a family of devices.
@@ -117,8 +119,10 @@ pub struct Fitted {
     pub what: String,
     /// Its value as the data has it.
     pub value: String,
-    /// The published row it was fitted on.
+    /// The published row it was fitted on, or the rate published elsewhere that it was chosen to meet.
     pub row: String,
+    /// Whether that is no row of the validation.
+    pub elsewhere: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -178,7 +182,7 @@ pub fn classes() -> Vec<Class> {
     catalog().classes.values().cloned().collect()
 }
 
-/// The figures of devices and classes that were fitted on published rows.
+/// The figures of devices and classes that were fitted on published rows, or chosen to meet what was published elsewhere.
 pub fn fitted() -> Vec<Fitted> {
     let mut found = Vec::new();
     for class in catalog().classes.values() {
@@ -200,11 +204,12 @@ pub fn fitted() -> Vec<Fitted> {
 
 fn note<T: std::fmt::Display>(found: &mut Vec<Fitted>, owner: &str, what: &str, figure: Option<&Figure<T>>) {
     let Some(figure) = figure else { return };
-    if let Some(row) = &figure.fitted_on {
+    if let Some(row) = figure.fitted_on.as_ref().or(figure.chosen_on.as_ref()) {
         found.push(Fitted {
             what: format!("{owner}: {what}"),
             value: figure.value.to_string(),
             row: row.clone(),
+            elsewhere: figure.fitted_on.is_none(),
         });
     }
 }
@@ -333,8 +338,10 @@ mod tests {
 
     #[test]
     fn fitted_figures_name_their_row() {
-        let rows: Vec<String> = fitted().into_iter().map(|f| f.row).collect();
-        assert!(!rows.is_empty());
-        assert!(rows.iter().all(|r| r.starts_with('r') && r[1..].parse::<u32>().is_ok()), "{rows:?}");
+        let is_row = |r: &str| r.strip_prefix('r').is_some_and(|n| n.parse::<u32>().is_ok());
+        let (elsewhere, here): (Vec<Fitted>, Vec<Fitted>) = fitted().into_iter().partition(|f| f.elsewhere);
+        assert!(!here.is_empty() && !elsewhere.is_empty());
+        assert!(here.iter().all(|f| is_row(&f.row)), "{here:?}");
+        assert!(elsewhere.iter().all(|f| !is_row(&f.row)), "{elsewhere:?}");
     }
 }
