@@ -20,7 +20,14 @@
 //! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
 //! * `control`: who is alive, which plan holds, what of it serves.
 //! * `outbox`, `intake`: what leaves, what comes in.
+//!
+//! Real machines, behind cargo features so that the simulator is built without them:
+//!
+//! * [`real`] (`engine`): the CPU engine over GGUF files.
+//! * [`cli`] (`cli`): the commands of `meshwright`.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 mod control;
 pub mod engine;
@@ -36,6 +43,8 @@ mod node;
 mod outbox;
 pub mod plans;
 pub mod probe;
+#[cfg(feature = "engine")]
+pub mod real;
 pub mod router;
 mod stage;
 mod tasks;

@@ -1,0 +1,1 @@
+//! The commands of `meshwright`, one file each.

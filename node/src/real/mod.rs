@@ -1,0 +1,11 @@
+//! The CPU engine: any range of layers of a GGUF model, at the speed of the memory.
+//!
+//! * [`formats`]: the element types of ggml, widened to f32 and made from it.
+//! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
+//! * [`pool`]: the engine's own threads.
+//! * [`text`]: tokens from text and back, chat templates.
+
+pub mod formats;
+pub mod kernels;
+pub mod pool;
+pub mod text;

@@ -1,0 +1,1 @@
+//! Tokens from text and back, and chat templates, from the metadata of a GGUF file.
