@@ -23,14 +23,14 @@ const SPINS_BEFORE_PARKING: u32 = 4_000;
 const SPINS_BEFORE_YIELDING: u32 = 500;
 
 /// The work of one [`Pool::run`].
-type Work = dyn Fn(usize) + Sync;
+type Work<'a> = dyn Fn(usize) + Sync + 'a;
 
 /// A generation's number is above these bits; below it, whether workers may still enter, and how many are inside.
 const GENERATION: u64 = 1 << 32;
 const OPEN: u64 = 1 << 31;
 const INSIDE: u64 = OPEN - 1;
 /// No generation is this: the threads shall end.
-const CLOSED_DOWN: u64 = u64::MAX & !(OPEN | INSIDE);
+const CLOSED_DOWN: u64 = !(OPEN | INSIDE);
 
 thread_local! {
     static AT_WORK: Cell<bool> = const { Cell::new(false) };
@@ -47,7 +47,7 @@ pub struct Pool {
 struct Shared {
     /// Generation, open, inside: see [`GENERATION`].
     state: Apart<AtomicU64>,
-    work: Borrowed<Work>,
+    work: Borrowed<Work<'static>>,
     parts: AtomicUsize,
     next: Apart<AtomicUsize>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -95,7 +95,7 @@ impl Pool {
     ///
     /// # Panics
     /// Where a part panics: no further parts are begun, and the panic goes on in the caller.
-    pub fn run(&self, parts: usize, f: &Work) {
+    pub fn run(&self, parts: usize, f: &Work<'_>) {
         if self.workers.is_empty() || parts < 2 || AT_WORK.get() {
             (0..parts).for_each(f);
             return;
@@ -141,7 +141,7 @@ impl Shared {
         thread::Builder::new().name(format!("engine-{number}")).spawn(move || shared.serve()).ok()
     }
 
-    fn open(&self, parts: usize, f: &Work) {
+    fn open(&self, parts: usize, f: &Work<'_>) {
         self.work.lend(f);
         self.parts.store(parts, Ordering::Relaxed);
         self.next.store(0, Ordering::Relaxed);
@@ -164,7 +164,7 @@ impl Shared {
     }
 
     /// Takes part after part until none is left. A panic is kept for the caller, and ends the work.
-    fn take_parts(&self, f: &Work) {
+    fn take_parts(&self, f: &Work<'_>) {
         let parts = self.parts.load(Ordering::Relaxed);
         AT_WORK.set(true);
         let outcome = catch_unwind(AssertUnwindSafe(|| {

@@ -4,6 +4,8 @@
 //! What becomes of a token depends on nothing but its own values, so that neither the batch nor the panel it falls into
 //! can be seen in the result.
 
+use std::ops::Range;
+
 use bytemuck::Zeroable;
 
 use super::erased::Shares;
@@ -39,6 +41,17 @@ pub(super) type Quantised = Panels<Block<1>, Block<2>, Block<4>, Block<8>>;
 /// What panels of plain activations are made of: a column of so many tokens.
 pub(super) type Plain = Panels<[f32; 1], [f32; 2], [f32; 4], [f32; 8]>;
 
+/// The tokens of each panel: eights first, then what is left, largest first.
+pub(super) fn panels(tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let left = tokens - next;
+        let width = [PANEL, 4, 2, 1].into_iter().find(|width| *width <= left)?;
+        next += width;
+        Some(next - width..next)
+    })
+}
+
 /// Tokens in panels; each panel holds `steps` records, from the first column to the last.
 pub(super) struct Panels<A, B, C, D> {
     tokens: usize,
@@ -71,30 +84,9 @@ impl<A: Zeroable, B: Zeroable, C: Zeroable, D: Zeroable> Panels<A, B, C, D> {
         }
     }
 
-    /// How many panels there are.
-    pub(super) fn count(&self) -> usize {
-        self.tokens / PANEL + (self.tokens % PANEL).count_ones() as usize
-    }
-
-    /// The first token of a panel, of [`Self::count`], and how many it has: eights first, then what is left.
-    pub(super) fn tokens_of(&self, number: usize) -> (usize, usize) {
-        let (eights, rest) = (self.tokens / PANEL, self.tokens % PANEL);
-        if number < eights {
-            return (number * PANEL, PANEL);
-        }
-        let (mut first, mut left) = (eights * PANEL, number - eights);
-        for width in [4, 2, 1].into_iter().filter(|width| rest & width != 0) {
-            if left == 0 {
-                return (first, width);
-            }
-            (first, left) = (first + width, left - 1);
-        }
-        unreachable!("panel {number} of {}", self.count())
-    }
-
     /// Records `from..to` of a panel.
     pub(super) fn panel(&self, number: usize, from: usize, to: usize) -> Panel<'_, A, B, C, D> {
-        match self.tokens_of(number).1 {
+        match panels(self.tokens).nth(number).map_or(0, |tokens| tokens.len()) {
             1 => Panel::One(&self.one[from..to]),
             2 => Panel::Two(&self.two[from..to]),
             4 => Panel::Four(&self.four[from..to]),

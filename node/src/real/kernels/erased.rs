@@ -28,10 +28,8 @@ impl Borrowed<dyn Fn(usize) + Sync> {
         // SAFETY: the lifetime is cut back by `take_back`, which the pool calls before `run` returns, after everybody
         // who could read it has left; the write is alone by the rules above.
         unsafe {
-            *self.0.get() = Some(std::mem::transmute::<
-                &(dyn Fn(usize) + Sync),
-                &'static (dyn Fn(usize) + Sync),
-            >(work));
+            *self.0.get() =
+                Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), &'static (dyn Fn(usize) + Sync)>(work));
         }
     }
 

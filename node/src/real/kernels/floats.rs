@@ -5,7 +5,7 @@
 
 use bytemuck::Zeroable;
 
-use super::half::{brain, half};
+use super::halves::{brain, half};
 use super::portable::multiply_add;
 use super::tile::ROWS;
 
@@ -77,6 +77,7 @@ impl Weight for Brain {
 }
 
 /// Adds the products of one row of tiles with a panel to `sums`.
+#[inline(always)]
 pub(super) fn multiply<W: Weight, const T: usize>(
     columns: &[Column<W>],
     panel: &[[f32; T]],

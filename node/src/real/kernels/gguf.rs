@@ -4,7 +4,7 @@
 //! bits belong to which column.
 
 use super::codes::{Bytes, Fives, Looked, Nibbles, NonLinear, Sixes, SmallFloat, Threes, Twos};
-use super::scales::{ByThirtyTwo, BySixteen, BySixteenMin, Halves, Packed, Power, Scale, ScaleMin};
+use super::scales::{BySixteen, BySixteenMin, ByThirtyTwo, Halves, Packed, Power, Scale, ScaleMin};
 use super::tile::{COLUMNS, Codes, Tile};
 
 pub(super) type Q4_0 = Tile<Nibbles, Scale, 1>;

@@ -10,6 +10,7 @@ pub(super) fn multiply_add(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Adds the products of one row of tiles with a panel to `sums`.
+#[inline(always)]
 pub(super) fn multiply<C: Codes, S: Scales, const BLOCKS: usize, const T: usize>(
     tiles: &[Tile<C, S, BLOCKS>],
     panel: &[Block<T>],
@@ -18,6 +19,7 @@ pub(super) fn multiply<C: Codes, S: Scales, const BLOCKS: usize, const T: usize>
     for (tile, blocks) in tiles.iter().zip(panel.as_chunks::<BLOCKS>().0) {
         for (number, (codes, block)) in tile.codes.iter().zip(blocks).enumerate() {
             let (groups, factors) = (codes.groups(), tile.scales.factors(number));
+            debug_assert!(groups.iter().flatten().all(|code| *code <= C::MAX));
             for (token, sums) in sums.iter_mut().enumerate() {
                 add_block::<C, S, T>(&groups, &factors, block, token, sums);
             }
@@ -68,7 +70,11 @@ fn dot(groups: &[Group], quants: &[i8]) -> [i32; ROWS] {
     let mut sums = [0; ROWS];
     for (group, quants) in groups.iter().take(4).zip(quants.as_chunks::<4>().0) {
         for (sum, codes) in sums.iter_mut().zip(group.as_chunks::<4>().0) {
-            *sum += codes.iter().zip(quants).map(|(&code, &quant)| i32::from(code) * i32::from(quant)).sum::<i32>();
+            *sum += codes
+                .iter()
+                .zip(quants)
+                .map(|(&code, &quant)| i32::from(code) * i32::from(quant))
+                .sum::<i32>();
         }
     }
     sums

@@ -2,7 +2,7 @@
 
 use bytemuck::Zeroable;
 
-use super::half::{half, halves};
+use super::halves::{half, halves};
 use super::tile::{Factors, ROWS, Scales, Scaling};
 
 /// An f16 of each row.
