@@ -157,10 +157,10 @@ fn quantise<const T: usize>(level: Level, rows: &[f32], records: &mut [Block<T>]
         Level::Portable => quantise_rows(rows, records),
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a level is only used where the machine has it.
-        Level::Avx2 => unsafe { super::avx2::quantise(rows, records) },
+        Level::Avx2 => unsafe { super::x86::avx2::quantise(rows, records) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
-        Level::Avx512 => unsafe { super::avx512::quantise(rows, records) },
+        Level::Avx512 => unsafe { super::x86::avx512::quantise(rows, records) },
         #[cfg(not(target_arch = "x86_64"))]
         _ => quantise_rows(rows, records),
     }

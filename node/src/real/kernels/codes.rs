@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use bytemuck::Zeroable;
 
 use super::tile::{COLUMNS, Codes, GROUPS, Group};
+use super::vector::Vector;
 
 /// 4 bits: group `g` in the low halves of vector `g`, group `g + 4` in the high ones.
 #[derive(Clone, Copy, Zeroable)]
@@ -109,8 +110,9 @@ impl Codes for Nibbles {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        std::array::from_fn(|g| self.0[g % 4].map(|byte| if g < 4 { byte & 15 } else { byte >> 4 }))
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        let both = self.0.each_ref().map(|group| any.load(group, part));
+        std::array::from_fn(|g| if g < 4 { both[g].and(15) } else { both[g - 4].lower::<4>().and(15) })
     }
 }
 
@@ -125,12 +127,19 @@ impl Codes for Fives {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        let mut groups = self.low.groups();
-        for (g, group) in groups.iter_mut().enumerate() {
-            add_bits(group, &self.high, g, 1, 4);
-        }
-        groups
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        let high = any.load(&self.high, part);
+        let moved = [
+            high.raise::<4>(),
+            high.raise::<3>(),
+            high.raise::<2>(),
+            high.raise::<1>(),
+            high,
+            high.lower::<1>(),
+            high.lower::<2>(),
+            high.lower::<3>(),
+        ];
+        add_bits(self.low.groups(any, part), moved, 1 << 4)
     }
 }
 
@@ -145,12 +154,19 @@ impl Codes for Sixes {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        let mut groups = self.low.groups();
-        for (g, group) in groups.iter_mut().enumerate() {
-            add_bits(group, &self.high.0[g / 4], 2 * (g % 4), 3, 4);
-        }
-        groups
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        let [first, last] = self.high.0.each_ref().map(|group| any.load(group, part));
+        let moved = [
+            first.raise::<4>(),
+            first.raise::<2>(),
+            first,
+            first.lower::<2>(),
+            last.raise::<4>(),
+            last.raise::<2>(),
+            last,
+            last.lower::<2>(),
+        ];
+        add_bits(self.low.groups(any, part), moved, 3 << 4)
     }
 }
 
@@ -166,8 +182,8 @@ impl Codes for Bytes {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        self.0
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        self.0.each_ref().map(|group| any.load(group, part))
     }
 }
 
@@ -183,12 +199,19 @@ impl Codes for Twos {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        let mut groups = [[0; 64]; GROUPS];
-        for (g, group) in groups.iter_mut().enumerate() {
-            add_bits(group, &self.0[g / 4], 2 * (g % 4), 3, 0);
-        }
-        groups
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        let [first, last] = self.0.each_ref().map(|group| any.load(group, part));
+        let moved = [
+            first,
+            first.lower::<2>(),
+            first.lower::<4>(),
+            first.lower::<6>(),
+            last,
+            last.lower::<2>(),
+            last.lower::<4>(),
+            last.lower::<6>(),
+        ];
+        moved.map(|group| group.and(3))
     }
 }
 
@@ -203,12 +226,19 @@ impl Codes for Threes {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        let mut groups = self.low.groups();
-        for (g, group) in groups.iter_mut().enumerate() {
-            add_bits(group, &self.high, g, 1, 2);
-        }
-        groups
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        let high = any.load(&self.high, part);
+        let moved = [
+            high.raise::<2>(),
+            high.raise::<1>(),
+            high,
+            high.lower::<1>(),
+            high.lower::<2>(),
+            high.lower::<3>(),
+            high.lower::<4>(),
+            high.lower::<5>(),
+        ];
+        add_bits(self.low.groups(any, part), moved, 1 << 2)
     }
 }
 
@@ -232,17 +262,18 @@ impl<T: Table + Zeroable> Codes for Looked<T> {
     }
 
     #[inline(always)]
-    fn groups(&self) -> [Group; GROUPS] {
-        self.numbers.groups().map(|group| group.map(|number| T::CODES[usize::from(number & 15)]))
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
+        self.numbers.groups(any, part).map(|numbers| numbers.look_up(&T::CODES))
     }
 }
 
-/// Puts the bits `mask` of `stored`, from bit `from`, at bit `to` of `group`.
+/// Puts the bits `mask` of `high` into the groups they belong to.
 #[inline(always)]
-fn add_bits(group: &mut Group, stored: &Group, from: usize, mask: u8, to: usize) {
-    for (code, bits) in group.iter_mut().zip(stored) {
-        *code |= ((bits >> from) & mask) << to;
+fn add_bits<V: Vector>(mut groups: [V; GROUPS], high: [V; GROUPS], mask: u8) -> [V; GROUPS] {
+    for (group, high) in groups.iter_mut().zip(high) {
+        *group = high.and_or(mask, *group);
     }
+    groups
 }
 
 #[cfg(test)]
@@ -255,7 +286,7 @@ mod tests {
         for row in 0..16 {
             stored.set(row, &std::array::from_fn(|column| code(row, column)));
         }
-        for (g, group) in stored.groups().iter().enumerate() {
+        for (g, group) in stored.groups::<Group>([0; 64], 0).iter().enumerate() {
             for (i, found) in group.iter().enumerate() {
                 assert_eq!(*found, code(i / 4, 4 * g + i % 4), "group {g}, byte {i}");
             }

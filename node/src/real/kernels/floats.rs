@@ -3,11 +3,10 @@
 //! Even and odd columns have sums of their own, which are added at the end of each stretch of columns: twice as many
 //! additions under way at a time. The stretches are the same for any number of tokens.
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 
-use super::halves::{brain, half};
-use super::portable::multiply_add;
 use super::tile::ROWS;
+use super::vector::Lanes;
 
 /// How a weight is stored.
 pub(super) trait Weight: Zeroable + Copy + Send + Sync + 'static {
@@ -15,17 +14,17 @@ pub(super) trait Weight: Zeroable + Copy + Send + Sync + 'static {
     const BYTES: usize;
     /// From the file.
     fn read(bytes: &[u8]) -> Self;
-    /// Its value.
-    fn value(self) -> f32;
+    /// The values of a part of the rows.
+    fn load<L: Lanes>(any: L, weights: &[Self; ROWS], part: usize) -> L;
 }
 
 /// An f16's bits.
-#[derive(Clone, Copy, Zeroable)]
+#[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(transparent)]
 pub(super) struct Half(pub(super) u16);
 
 /// A bf16's bits.
-#[derive(Clone, Copy, Zeroable)]
+#[derive(Clone, Copy, Zeroable, Pod)]
 #[repr(transparent)]
 pub(super) struct Brain(pub(super) u16);
 
@@ -43,8 +42,8 @@ impl Weight for f32 {
     }
 
     #[inline(always)]
-    fn value(self) -> f32 {
-        self
+    fn load<L: Lanes>(any: L, weights: &[Self; ROWS], part: usize) -> L {
+        any.load(weights, part)
     }
 }
 
@@ -57,8 +56,8 @@ impl Weight for Half {
     }
 
     #[inline(always)]
-    fn value(self) -> f32 {
-        half(self.0)
+    fn load<L: Lanes>(any: L, weights: &[Self; ROWS], part: usize) -> L {
+        any.load_half(bytemuck::cast_ref(weights), part)
     }
 }
 
@@ -71,30 +70,7 @@ impl Weight for Brain {
     }
 
     #[inline(always)]
-    fn value(self) -> f32 {
-        brain(self.0)
-    }
-}
-
-/// Adds the products of one row of tiles with a panel to `sums`.
-#[inline(always)]
-pub(super) fn multiply<W: Weight, const T: usize>(
-    columns: &[Column<W>],
-    panel: &[[f32; T]],
-    sums: &mut [[f32; ROWS]; T],
-) {
-    let mut apart = [[[0.0; ROWS]; T]; 2];
-    for (number, (column, x)) in columns.iter().zip(panel).enumerate() {
-        let weights = column.0.map(Weight::value);
-        for (sums, x) in apart[number % 2].iter_mut().zip(x) {
-            for (sum, weight) in sums.iter_mut().zip(weights) {
-                *sum = multiply_add(weight, *x, *sum);
-            }
-        }
-    }
-    for (token, sums) in sums.iter_mut().enumerate() {
-        for (row, sum) in sums.iter_mut().enumerate() {
-            *sum += apart[0][token][row] + apart[1][token][row];
-        }
+    fn load<L: Lanes>(any: L, weights: &[Self; ROWS], part: usize) -> L {
+        any.load_brain(bytemuck::cast_ref(weights), part)
     }
 }

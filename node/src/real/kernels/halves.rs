@@ -10,12 +10,6 @@ pub(super) fn half(bits: u16) -> f32 {
     f32::from_bits(sign | if rest >= 0x7c00 { endless } else { finite })
 }
 
-/// The values of f16s.
-#[inline(always)]
-pub(super) fn halves<const N: usize>(bits: &[u16; N]) -> [f32; N] {
-    bits.map(half)
-}
-
 /// The value of a bf16.
 #[inline(always)]
 pub(super) fn brain(bits: u16) -> f32 {

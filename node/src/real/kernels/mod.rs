@@ -9,14 +9,11 @@
 //! * `tile`: what a tile is; `codes` and `scales`: the ways to store its two halves; `gguf`: how they get there.
 //! * `activations`: inputs side by side, and in 8 bits.
 //! * `packed`: a row of tiles times a panel, by format, width and level.
-//! * `portable`, `avx2`, `avx512`: the kernels; `floats`: those of F32, F16 and BF16.
+//! * `multiply`: the kernels, once; `vector`: the operations they are written in, plain and (`x86`) with AVX2 and AVX-512.
+//! * `floats`: tiles of F32, F16 and BF16.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
 mod activations;
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod codes;
 pub(in crate::real) mod erased;
 mod floats;
@@ -25,12 +22,15 @@ mod halves;
 mod level;
 mod linear;
 mod matrix;
+mod multiply;
 mod packed;
-mod portable;
 mod scales;
 #[cfg(test)]
 mod tests;
 mod tile;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use self::level::Level;
 pub use self::linear::linear;

@@ -8,8 +8,8 @@ use super::activations::{Panel, Plain, Quantised};
 use super::floats::{Column, Weight};
 use super::level::Level;
 use super::matrix::KernelError;
+use super::multiply::{multiply, multiply_floats};
 use super::tile::{COLUMNS, Codes, ROWS, Scales, Tile};
-use super::{floats, portable};
 
 /// Sums of up to 8 tokens by 16 rows.
 pub(super) type Sums = [[f32; ROWS]; 8];
@@ -118,11 +118,11 @@ impl<C: Codes, S: Scales, const BLOCKS: usize> Packed for Integers<C, S, BLOCKS>
         by_width!(input.panel(panel, from, to), sums, |records, sums| match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a level is only used where the machine has it.
-            Level::Avx512 => unsafe { super::avx512::multiply(tiles, records, sums) },
+            Level::Avx512 => unsafe { super::x86::avx512::multiply(tiles, records, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Level::Avx2 => unsafe { super::avx2::multiply(tiles, records, sums) },
-            _ => portable::multiply(tiles, records, sums),
+            Level::Avx2 => unsafe { super::x86::avx2::multiply(tiles, records, sums) },
+            _ => multiply([0; 64], [0.0; ROWS], tiles, records, sums),
         });
     }
 }
@@ -151,11 +151,11 @@ impl<W: Weight> Packed for Floats<W> {
         by_width!(input.panel(panel, from, to), sums, |records, sums| match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a level is only used where the machine has it.
-            Level::Avx512 => unsafe { super::avx512::multiply_floats(tiles, records, sums) },
+            Level::Avx512 => unsafe { super::x86::avx512::multiply_floats(tiles, records, sums) },
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
-            Level::Avx2 => unsafe { super::avx2::multiply_floats(tiles, records, sums) },
-            _ => floats::multiply(tiles, records, sums),
+            Level::Avx2 => unsafe { super::x86::avx2::multiply_floats(tiles, records, sums) },
+            _ => multiply_floats([0.0; ROWS], tiles, records, sums),
         });
     }
 }

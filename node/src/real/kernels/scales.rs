@@ -2,8 +2,8 @@
 
 use bytemuck::Zeroable;
 
-use super::halves::{half, halves};
 use super::tile::{Factors, ROWS, Scales, Scaling};
+use super::vector::Lanes;
 
 /// An f16 of each row.
 pub(super) type Halves = [u16; ROWS];
@@ -68,8 +68,8 @@ impl Scales for Scale {
     const SCALING: Scaling = Scaling::Whole;
 
     #[inline(always)]
-    fn factors(&self, _block: usize) -> Factors<[f32; ROWS]> {
-        Factors::whole(halves(&self.scale))
+    fn factors<L: Lanes>(&self, any: L, _block: usize, part: usize) -> Factors<L> {
+        Factors::whole(any.load_half(&self.scale, part))
     }
 }
 
@@ -77,8 +77,8 @@ impl Scales for ScaleMin {
     const SCALING: Scaling = Scaling::WholeMin;
 
     #[inline(always)]
-    fn factors(&self, _block: usize) -> Factors<[f32; ROWS]> {
-        Factors::whole_min(halves(&self.scale), halves(&self.min))
+    fn factors<L: Lanes>(&self, any: L, _block: usize, part: usize) -> Factors<L> {
+        Factors::whole_min(any.load_half(&self.scale, part), any.load_half(&self.min, part))
     }
 }
 
@@ -86,8 +86,8 @@ impl Scales for Power {
     const SCALING: Scaling = Scaling::Whole;
 
     #[inline(always)]
-    fn factors(&self, _block: usize) -> Factors<[f32; ROWS]> {
-        Factors::whole(self.exponent.map(half_power))
+    fn factors<L: Lanes>(&self, any: L, _block: usize, part: usize) -> Factors<L> {
+        Factors::whole(any.load(&self.exponent.map(half_power), part))
     }
 }
 
@@ -118,11 +118,12 @@ impl Scales for Packed {
     const SCALING: Scaling = Scaling::WholeMin;
 
     #[inline(always)]
-    fn factors(&self, block: usize) -> Factors<[f32; ROWS]> {
+    fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
         let (scale, min) = self.of_block(block);
+        let min = any.load_half(&self.min, part).times(any.load_bytes(&min, part));
         Factors::whole_min(
-            times(&self.scale, &scale.map(f32::from)),
-            times(&self.min, &min.map(|min| -f32::from(min))),
+            any.load_half(&self.scale, part).times(any.load_bytes(&scale, part)),
+            min.times(any.all(-1.0)),
         )
     }
 }
@@ -131,9 +132,9 @@ impl Scales for BySixteen {
     const SCALING: Scaling = Scaling::Halves;
 
     #[inline(always)]
-    fn factors(&self, block: usize) -> Factors<[f32; ROWS]> {
-        let half = [0, 1].map(|half| self.parts[2 * block + half].map(f32::from));
-        Factors::halves(halves(&self.scale), half)
+    fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
+        let half = [0, 1].map(|half| any.load_signed(&self.parts[2 * block + half], part));
+        Factors::halves(any.load_half(&self.scale, part), half)
     }
 }
 
@@ -141,13 +142,13 @@ impl Scales for BySixteenMin {
     const SCALING: Scaling = Scaling::HalvesMin;
 
     #[inline(always)]
-    fn factors(&self, block: usize) -> Factors<[f32; ROWS]> {
-        let parts = [0, 1].map(|half| &self.parts[2 * block + half]);
+    fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
+        let both = [0, 1].map(|half| &self.parts[2 * block + half]);
         Factors {
-            scale: halves(&self.scale),
-            min: halves(&self.min),
-            half: parts.map(|part| part.map(|bits| f32::from(bits & 15))),
-            half_min: parts.map(|part| part.map(|bits| f32::from(bits >> 4))),
+            scale: any.load_half(&self.scale, part),
+            min: any.load_half(&self.min, part),
+            half: both.map(|bits| any.load_bytes(&bits.map(|bits| bits & 15), part)),
+            half_min: both.map(|bits| any.load_bytes(&bits.map(|bits| bits >> 4), part)),
         }
     }
 }
@@ -156,12 +157,7 @@ impl Scales for ByThirtyTwo {
     const SCALING: Scaling = Scaling::Whole;
 
     #[inline(always)]
-    fn factors(&self, block: usize) -> Factors<[f32; ROWS]> {
-        Factors::whole(times(&self.scale, &self.parts[block].map(f32::from)))
+    fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
+        Factors::whole(any.load_half(&self.scale, part).times(any.load_signed(&self.parts[block], part)))
     }
-}
-
-#[inline(always)]
-fn times(scale: &Halves, parts: &[f32; ROWS]) -> [f32; ROWS] {
-    std::array::from_fn(|row| half(scale[row]) * parts[row])
 }

@@ -10,6 +10,8 @@
 
 use bytemuck::Zeroable;
 
+use super::vector::{Lanes, Vector};
+
 /// Rows of a tile: the 32-bit lanes of a 512-bit register.
 pub(super) const ROWS: usize = 16;
 
@@ -40,8 +42,8 @@ pub(super) trait Codes: Zeroable + Copy + Send + Sync + 'static {
     /// Stores the codes of 32 columns of a row.
     fn set(&mut self, row: usize, codes: &[u8; COLUMNS]);
 
-    /// All codes.
-    fn groups(&self) -> [Group; GROUPS];
+    /// All codes of a part of the rows.
+    fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS];
 }
 
 /// What a format's scales are like.
@@ -62,8 +64,8 @@ pub(super) trait Scales: Zeroable + Copy + Send + Sync + 'static {
     /// Which of the [`Factors`] there are.
     const SCALING: Scaling;
 
-    /// The factors of a block of 32 columns, by row.
-    fn factors(&self, block: usize) -> Factors<[f32; ROWS]>;
+    /// The factors of a block of 32 columns, for a part of the rows.
+    fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L>;
 }
 
 /// What codes are multiplied by; a lane a row. With `c` the codes, `x` the activations, `d` the activations' scale,
