@@ -26,8 +26,8 @@ pub(super) struct Block<const T: usize> {
     pub(super) scale: [f32; T],
     /// Minus the sum of `quants`.
     pub(super) negated_sum: [i32; T],
-    /// `scale` times the sum of `quants`.
-    pub(super) scaled_sum: [f32; T],
+    /// The sum of `quants`.
+    pub(super) sum: [f32; T],
     /// Minus the sums of the first and the last 16 `quants`.
     pub(super) negated_halves: [[i32; T]; 2],
 }
@@ -191,7 +191,7 @@ fn quantise_block<const T: usize>(values: &[f32; COLUMNS], record: &mut Block<T>
     record.quants[token] = quants;
     record.scale[token] = scale;
     record.negated_sum[token] = -(halves[0] + halves[1]);
-    record.scaled_sum[token] = scale * (halves[0] + halves[1]) as f32;
+    record.sum[token] = (halves[0] + halves[1]) as f32;
     record.negated_halves[0][token] = -halves[0];
     record.negated_halves[1][token] = -halves[1];
 }

@@ -9,7 +9,8 @@ use super::erased::Shares;
 use super::floats::{Brain, Column, Half, Weight};
 use super::gguf;
 use super::level::Level;
-use super::packed::{Floats, Integers, Packed, empty};
+use super::memory::Memory;
+use super::packed::{Floats, Integers, Packed};
 use super::tile::{Codes, ROWS, Scales, Tile};
 use crate::real::formats::{UnknownFormat, dequantise};
 use crate::real::pool::Pool;
@@ -223,9 +224,9 @@ impl Source<'_> {
         &self,
         per_row: usize,
         set: impl Fn(&mut [T], usize, &[u8]) + Sync,
-    ) -> Result<Box<[T]>, KernelError> {
+    ) -> Result<Memory<T>, KernelError> {
         let tile_rows = self.rows.div_ceil(ROWS);
-        let mut tiles = empty(tile_rows, per_row)?;
+        let mut tiles = Memory::zeroed(tile_rows, per_row)?;
         let share = Shares::new(&mut tiles);
         self.pool.run(tile_rows, &|tile_row| {
             share.with(tile_row * per_row..(tile_row + 1) * per_row, |tiles| {

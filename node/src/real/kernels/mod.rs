@@ -11,6 +11,7 @@
 //! * `packed`: a row of tiles times a panel, by format, width and level.
 //! * `multiply`: the kernels, once; `vector`: the operations they are written in, plain and (`x86`) with AVX2 and AVX-512.
 //! * `floats`: tiles of F32, F16 and BF16.
+//! * `memory`: where tiles lie.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
 mod activations;
@@ -22,6 +23,7 @@ mod halves;
 mod level;
 mod linear;
 mod matrix;
+mod memory;
 mod multiply;
 mod packed;
 mod scales;

@@ -5,9 +5,6 @@ use super::floats::{Column, Weight};
 use super::tile::{Codes, Factors, GROUPS, ROWS, Scales, Scaling, Tile};
 use super::vector::{Lanes, Vector};
 
-/// How far ahead of what is read memory is asked for, in bytes.
-const AHEAD: usize = 2048;
-
 /// Adds the products of one row of tiles with a panel to `sums`. `any` is any value of the level's vectors.
 #[inline(always)]
 pub(super) fn multiply<V: Vector, C: Codes, S: Scales, const BLOCKS: usize, const T: usize>(
@@ -46,12 +43,12 @@ impl<V: Vector> Integers<V> {
             std::array::from_fn(|token| std::array::from_fn(|p| self.lanes.load(&sums[token], part(p))));
         for (tile, blocks) in tiles.iter().zip(panel.as_chunks::<BLOCKS>().0) {
             for (number, block) in blocks.iter().enumerate() {
-                self.prefetch(tile, number);
                 for p in 0..P {
                     let groups = tile.codes[number].groups(self.any, part(p));
                     let factors = tile.scales.factors(self.lanes, number, part(p));
-                    for (token, totals) in totals.iter_mut().enumerate() {
-                        totals[p] = self.add::<C, S, T>(&groups, &factors, block, token, totals[p]);
+                    let sums = self.sums::<C, S, T>(groups, &factors, block);
+                    for (token, (totals, sum)) in totals.iter_mut().zip(sums).enumerate() {
+                        totals[p] = sum.times_plus(self.lanes.all(block.scale[token]), totals[p]);
                     }
                 }
             }
@@ -63,54 +60,45 @@ impl<V: Vector> Integers<V> {
         }
     }
 
-    /// Adds a block's part to the sums of a token: see [`Factors`].
+    /// What a block gives for each token, before the activations' scale: see [`Factors`].
     #[inline(always)]
-    fn add<C: Codes, S: Scales, const T: usize>(
+    fn sums<C: Codes, S: Scales, const T: usize>(
         &self,
-        groups: &[V; GROUPS],
+        groups: [V; GROUPS],
         factors: &Factors<V::Lanes>,
         block: &Block<T>,
-        token: usize,
-        total: V::Lanes,
-    ) -> V::Lanes {
-        let quants = &block.quants[token];
-        let negated = |half: usize| block.negated_halves[half][token];
-        let dot = |half: usize, start: i32| {
-            self.any.dot(&groups[4 * half..][..4], &quants[16 * half..][..16], start, C::MAX)
-        };
-        let whole = |start: i32| self.any.dot(groups, quants, start, C::MAX);
-        let both =
-            |first: V::Lanes, last: V::Lanes, by: &[V::Lanes; 2]| by[1].times_plus(last, by[0].times(first));
-        let scale = self.lanes.all(block.scale[token]);
-        let sum = match S::SCALING {
-            Scaling::Whole => whole(block.negated_sum[token] << C::MIDDLE_LOG2),
-            Scaling::WholeMin => whole(0),
-            Scaling::Halves => both(
-                dot(0, negated(0) << C::MIDDLE_LOG2),
-                dot(1, negated(1) << C::MIDDLE_LOG2),
-                &factors.half,
-            ),
-            Scaling::HalvesMin => both(dot(0, 0), dot(1, 0), &factors.half),
-        };
-        let total = factors.scale.times(scale).times_plus(sum, total);
+    ) -> [V::Lanes; T] {
+        let whole = |starts: [i32; T]| V::dots(groups, &block.quants, 0, starts, C::MIDDLE_LOG2, C::MAX);
+        let [a, b, c, d, e, f, g, h] = groups;
+        let first =
+            |starts: [i32; T]| V::dots([a, b, c, d], &block.quants, 0, starts, C::MIDDLE_LOG2, C::MAX);
+        let last =
+            |starts: [i32; T]| V::dots([e, f, g, h], &block.quants, 16, starts, C::MIDDLE_LOG2, C::MAX);
+        let [negated_first, negated_last] = block.negated_halves;
+        let all = |value: i32| self.lanes.all(value as f32);
         match S::SCALING {
-            Scaling::Whole | Scaling::Halves => total,
-            Scaling::WholeMin => factors.min.times_plus(self.lanes.all(block.scaled_sum[token]), total),
-            Scaling::HalvesMin => {
-                let [first, last] = [0, 1].map(|half| self.lanes.all(negated(half) as f32));
-                let min = both(first, last, &factors.half_min);
-                factors.min.times(scale).times_plus(min, total)
+            Scaling::Whole => whole(block.negated_sum).map(|dot| dot.times(factors.scale[0])),
+            Scaling::WholeMin => {
+                let dots = whole([0; T]);
+                std::array::from_fn(|token| {
+                    let min = factors.min[0].times(self.lanes.all(block.sum[token]));
+                    dots[token].times_plus(factors.scale[0], min)
+                })
             }
-        }
-    }
-
-    /// Asks for what lies [`AHEAD`] of a block.
-    #[inline(always)]
-    fn prefetch<C, S, const BLOCKS: usize>(&self, tile: &Tile<C, S, BLOCKS>, block: usize) {
-        let bytes = size_of::<Tile<C, S, BLOCKS>>() / BLOCKS;
-        let start = std::ptr::from_ref(tile).cast::<u8>().wrapping_add(block * bytes + AHEAD);
-        for line in 0..bytes.div_ceil(64) {
-            self.lanes.prefetch(start.wrapping_add(64 * line));
+            Scaling::Halves => {
+                let sums = first(negated_first).map(|dot| dot.times(factors.scale[0]));
+                let dots = last(negated_last);
+                std::array::from_fn(|token| dots[token].times_plus(factors.scale[1], sums[token]))
+            }
+            Scaling::HalvesMin => {
+                let sums = first([0; T]).map(|dot| dot.times(factors.scale[0]));
+                let dots = last([0; T]);
+                std::array::from_fn(|token| {
+                    let sum = dots[token].times_plus(factors.scale[1], sums[token]);
+                    let sum = factors.min[0].times_plus(all(negated_first[token]), sum);
+                    factors.min[1].times_plus(all(negated_last[token]), sum)
+                })
+            }
         }
     }
 }
@@ -129,7 +117,6 @@ pub(super) fn multiply_floats<L: Lanes, W: Weight, const T: usize>(
         let (pairs, last) = columns.as_chunks::<2>();
         let (tokens, last_tokens) = panel.as_chunks::<2>();
         for (pair, tokens) in pairs.iter().zip(tokens) {
-            lanes.prefetch(std::ptr::from_ref(pair).cast::<u8>().wrapping_add(AHEAD));
             for (parity, totals) in totals.iter_mut().enumerate() {
                 add_column(lanes, &pair[parity], &tokens[parity], part, totals);
             }

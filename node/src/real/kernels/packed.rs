@@ -2,12 +2,10 @@
 
 use std::ops::Range;
 
-use bytemuck::Zeroable;
-
 use super::activations::{Panel, Plain, Quantised};
 use super::floats::{Column, Weight};
 use super::level::Level;
-use super::matrix::KernelError;
+use super::memory::Memory;
 use super::multiply::{multiply, multiply_floats};
 use super::tile::{COLUMNS, Codes, ROWS, Scales, Tile};
 
@@ -49,33 +47,26 @@ pub(super) trait Packed: Send + Sync {
 
 /// Tiles of integers.
 pub(super) struct Integers<C, S, const BLOCKS: usize> {
-    tiles: Box<[Tile<C, S, BLOCKS>]>,
+    tiles: Memory<Tile<C, S, BLOCKS>>,
     per_row: usize,
 }
 
 /// Tiles of floats.
 pub(super) struct Floats<W> {
-    columns: Box<[Column<W>]>,
+    columns: Memory<Column<W>>,
     per_row: usize,
 }
 
 impl<C, S, const BLOCKS: usize> Integers<C, S, BLOCKS> {
-    pub(super) fn new(tiles: Box<[Tile<C, S, BLOCKS>]>, per_row: usize) -> Self {
+    pub(super) fn new(tiles: Memory<Tile<C, S, BLOCKS>>, per_row: usize) -> Self {
         Self { tiles, per_row }
     }
 }
 
 impl<W> Floats<W> {
-    pub(super) fn new(columns: Box<[Column<W>]>, per_row: usize) -> Self {
+    pub(super) fn new(columns: Memory<Column<W>>, per_row: usize) -> Self {
         Self { columns, per_row }
     }
-}
-
-/// Room for `tile_rows` times `per_row` tiles, all zero.
-pub(super) fn empty<T: Zeroable>(tile_rows: usize, per_row: usize) -> Result<Box<[T]>, KernelError> {
-    let count = tile_rows.saturating_mul(per_row);
-    let bytes = count.saturating_mul(size_of::<T>());
-    bytemuck::try_zeroed_slice_box(count).map_err(|()| KernelError::Memory { bytes })
 }
 
 /// Calls a kernel for the panel's width.

@@ -133,8 +133,9 @@ impl Scales for BySixteen {
 
     #[inline(always)]
     fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
-        let half = [0, 1].map(|half| any.load_signed(&self.parts[2 * block + half], part));
-        Factors::halves(any.load_half(&self.scale, part), half)
+        let scale = any.load_half(&self.scale, part);
+        let half = |half: usize| scale.times(any.load_signed(&self.parts[2 * block + half], part));
+        Factors::halves([half(0), half(1)])
     }
 }
 
@@ -143,12 +144,11 @@ impl Scales for BySixteenMin {
 
     #[inline(always)]
     fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
+        let (scale, min) = (any.load_half(&self.scale, part), any.load_half(&self.min, part));
         let both = [0, 1].map(|half| &self.parts[2 * block + half]);
         Factors {
-            scale: any.load_half(&self.scale, part),
-            min: any.load_half(&self.min, part),
-            half: both.map(|bits| any.load_bytes(&bits.map(|bits| bits & 15), part)),
-            half_min: both.map(|bits| any.load_bytes(&bits.map(|bits| bits >> 4), part)),
+            scale: both.map(|bits| scale.times(any.load_bytes(&bits.map(|bits| bits & 15), part))),
+            min: both.map(|bits| min.times(any.load_bytes(&bits.map(|bits| bits >> 4), part))),
         }
     }
 }

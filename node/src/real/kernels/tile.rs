@@ -53,9 +53,9 @@ pub(super) enum Scaling {
     Whole,
     /// One scale and one minimum for 32 columns.
     WholeMin,
-    /// One scale, times a small integer for each 16 columns; codes are off by the middle.
+    /// A scale for each 16 columns; codes are off by the middle.
     Halves,
-    /// As before, and a minimum, times a small integer for each 16 columns.
+    /// A scale and a minimum for each 16 columns.
     HalvesMin,
 }
 
@@ -68,40 +68,35 @@ pub(super) trait Scales: Zeroable + Copy + Send + Sync + 'static {
     fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L>;
 }
 
-/// What codes are multiplied by; a lane a row. With `c` the codes, `x` the activations, `d` the activations' scale,
-/// and sums over 32 columns (`Whole*`) or over each 16 of them (`Halves*`), a block adds to a row
+/// What codes are multiplied by; a lane a row. With `c` the codes, `x` the quantised activations, and sums over 32 columns
+/// (`Whole*`) or over each 16 of them (`Halves*`), a block adds to a row, times the activations' scale,
 ///
-/// * `Whole`: `scale * d * sum((c - middle) * x)`
-/// * `WholeMin`: `scale * d * sum(c * x) + min * d * sum(x)`
-/// * `Halves`: `scale * d * (half[0] * sum0((c - middle) * x) + half[1] * sum1((c - middle) * x))`
-/// * `HalvesMin`: `scale * d * (half[0] * sum0(c * x) + half[1] * sum1(c * x))
-///   - min * d * (half_min[0] * sum0(x) + half_min[1] * sum1(x))`
-///
-/// `half` and `half_min` are integers of at most 8 bits, so that what is in brackets is below 2^24 and exact in f32.
+/// * `Whole`: `scale[0] * sum((c - middle) * x)`
+/// * `WholeMin`: `scale[0] * sum(c * x) + min[0] * sum(x)`
+/// * `Halves`: `scale[0] * sum0((c - middle) * x) + scale[1] * sum1((c - middle) * x)`
+/// * `HalvesMin`: `scale[0] * sum0(c * x) + scale[1] * sum1(c * x) - min[0] * sum0(x) - min[1] * sum1(x)`
 #[derive(Clone, Copy)]
-pub(super) struct Factors<V> {
-    pub(super) scale: V,
-    pub(super) min: V,
-    pub(super) half: [V; 2],
-    pub(super) half_min: [V; 2],
+pub(super) struct Factors<L> {
+    pub(super) scale: [L; 2],
+    pub(super) min: [L; 2],
 }
 
-impl<V: Copy> Factors<V> {
+impl<L: Copy> Factors<L> {
     /// Factors of [`Scaling::Whole`].
     #[inline(always)]
-    pub(super) fn whole(scale: V) -> Self {
-        Self::whole_min(scale, scale)
+    pub(super) fn whole(scale: L) -> Self {
+        Self { scale: [scale; 2], min: [scale; 2] }
     }
 
     /// Factors of [`Scaling::WholeMin`].
     #[inline(always)]
-    pub(super) fn whole_min(scale: V, min: V) -> Self {
-        Self { scale, min, half: [scale; 2], half_min: [scale; 2] }
+    pub(super) fn whole_min(scale: L, min: L) -> Self {
+        Self { scale: [scale; 2], min: [min; 2] }
     }
 
     /// Factors of [`Scaling::Halves`].
     #[inline(always)]
-    pub(super) fn halves(scale: V, half: [V; 2]) -> Self {
-        Self { scale, min: scale, half, half_min: half }
+    pub(super) fn halves(scale: [L; 2]) -> Self {
+        Self { scale, min: scale }
     }
 }

@@ -4,7 +4,7 @@
 //! for them, and all others from one that is there. So operations are methods, also those that need no operand.
 
 use super::halves::{brain, half};
-use super::tile::{Group, ROWS};
+use super::tile::{COLUMNS, Group, ROWS};
 
 /// Bytes of some of the 16 rows: 4 columns each.
 pub(super) trait Vector: Copy {
@@ -31,9 +31,17 @@ pub(super) trait Vector: Copy {
     /// The bytes of `table` that the bytes number, which are below 16.
     fn look_up(self, table: &[u8; 16]) -> Self;
 
-    /// For each row `start` plus the products of the codes of `groups` with `quants` (4 for each group), which is within
-    /// 2^24. Codes are at most `max`; where that is above 127, `start` must be -128 times the sum of the quants.
-    fn dot(self, groups: &[Self], quants: &[i8], start: i32, max: u8) -> Self::Lanes;
+    /// For each token and row, its `start`, shifted to the left by `shift` bits, plus the products of the codes of
+    /// `groups` with the token's quants from `from` on (4 for each group), which is within 2^24. Codes are at most `max`;
+    /// where that is above 127, what the starts make must be -128 times the sums of the quants.
+    fn dots<const N: usize, const T: usize>(
+        groups: [Self; N],
+        quants: &[[i8; COLUMNS]; T],
+        from: usize,
+        starts: [i32; T],
+        shift: u32,
+        max: u8,
+    ) -> [Self::Lanes; T];
 }
 
 /// A float of some of the 16 rows.
@@ -70,9 +78,6 @@ pub(super) trait Lanes: Copy {
 
     /// The product, and `addend` added: in one rounding, where the machine can do that fast.
     fn times_plus(self, factor: Self, addend: Self) -> Self;
-
-    /// Asks for the memory at `address`, which is about to be read.
-    fn prefetch(self, address: *const u8);
 }
 
 impl Vector for Group {
@@ -110,16 +115,25 @@ impl Vector for Group {
     }
 
     #[inline(always)]
-    fn dot(self, groups: &[Self], quants: &[i8], start: i32, _max: u8) -> Self::Lanes {
-        let mut sums = [start; ROWS];
-        for (group, quants) in groups.iter().zip(quants.as_chunks::<4>().0) {
-            for (sum, codes) in sums.iter_mut().zip(group.as_chunks::<4>().0) {
-                let products =
-                    codes.iter().zip(quants).map(|(&code, &quant)| i32::from(code) * i32::from(quant));
-                *sum += products.sum::<i32>();
+    fn dots<const N: usize, const T: usize>(
+        groups: [Self; N],
+        quants: &[[i8; COLUMNS]; T],
+        from: usize,
+        starts: [i32; T],
+        shift: u32,
+        _max: u8,
+    ) -> [Self::Lanes; T] {
+        std::array::from_fn(|token| {
+            let mut sums = [starts[token] << shift; ROWS];
+            for (group, quants) in groups.iter().zip(quants[token][from..].as_chunks::<4>().0) {
+                for (sum, codes) in sums.iter_mut().zip(group.as_chunks::<4>().0) {
+                    let products =
+                        codes.iter().zip(quants).map(|(&code, &quant)| i32::from(code) * i32::from(quant));
+                    *sum += products.sum::<i32>();
+                }
             }
-        }
-        sums.map(|sum| sum as f32)
+            sums.map(|sum| sum as f32)
+        })
     }
 }
 
@@ -183,7 +197,4 @@ impl Lanes for [f32; ROWS] {
             }
         })
     }
-
-    #[inline(always)]
-    fn prefetch(self, _address: *const u8) {}
 }

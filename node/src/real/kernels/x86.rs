@@ -8,7 +8,7 @@ use std::arch::x86_64::*;
 use super::activations::{Block, quantise_rows};
 use super::floats::{Column, Weight};
 use super::multiply;
-use super::tile::{Codes, Group, ROWS, Scales, Tile};
+use super::tile::{COLUMNS, Codes, Group, ROWS, Scales, Tile};
 use super::vector::{Lanes, Vector};
 
 /// 8 rows of bytes.
@@ -29,8 +29,8 @@ pub(super) struct Floats512(__m512);
 
 /// 4 quants, as the 32 bits that are broadcast to all rows.
 #[inline(always)]
-fn four(quants: &[i8; 4]) -> i32 {
-    i32::from_le_bytes(quants.map(|quant| quant as u8))
+fn four(quants: &[i8; COLUMNS], from: usize) -> i32 {
+    i32::from_le_bytes([0, 1, 2, 3].map(|i| quants[from + i] as u8))
 }
 
 /// The lower or upper half of what is stored for 16 rows.
@@ -85,14 +85,29 @@ impl Vector for Bytes512 {
     }
 
     #[inline(always)]
-    fn dot(self, groups: &[Self], quants: &[i8], start: i32, _max: u8) -> Floats512 {
-        // SAFETY: AVX-512 with VNNI is there, since `self` is.
+    fn dots<const N: usize, const T: usize>(
+        groups: [Self; N],
+        quants: &[[i8; COLUMNS]; T],
+        from: usize,
+        starts: [i32; T],
+        shift: u32,
+        _max: u8,
+    ) -> [Floats512; T] {
+        // SAFETY: AVX-512 with VNNI is there, since a group is.
         unsafe {
-            let mut sums = _mm512_set1_epi32(start);
-            for (group, quants) in groups.iter().zip(quants.as_chunks::<4>().0) {
-                sums = _mm512_dpbusd_epi32(sums, group.0, _mm512_set1_epi32(four(quants)));
+            let shift = _mm_cvtsi32_si128(shift as i32);
+            let mut sums = starts.map(|start| _mm512_sll_epi32(_mm512_set1_epi32(start), shift));
+            // Tokens innermost: their sums do not wait for each other.
+            for (number, group) in groups.iter().enumerate() {
+                for (sum, quants) in sums.iter_mut().zip(quants) {
+                    *sum = _mm512_dpbusd_epi32(
+                        *sum,
+                        group.0,
+                        _mm512_set1_epi32(four(quants, from + 4 * number)),
+                    );
+                }
             }
-            Floats512(_mm512_cvtepi32_ps(sums))
+            sums.map(|sum| Floats512(_mm512_cvtepi32_ps(sum)))
         }
     }
 }
@@ -162,50 +177,21 @@ impl Lanes for Floats512 {
         // SAFETY: AVX-512 is there, since `self` is.
         Self(unsafe { _mm512_fmadd_ps(self.0, factor.0, addend.0) })
     }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a hint, which any address may be given to.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
-    }
 }
 
 impl Bytes256 {
-    /// Products of bytes in 16 bits, two a lane, which hold what they sum up to: codes up to `max` times 127.
+    /// Products of 4 codes each with 4 quants, in lanes of 16 bits: two products in each.
     #[inline(always)]
-    fn small_products(groups: &[Self], quants: &[[i8; 4]], max: u8) -> __m256i {
-        // How many pairs of products a lane of 16 bits can add up.
-        let room = (i32::from(i16::MAX) / (2 * 127 * i32::from(max))) as usize;
-        // SAFETY: AVX2 is there, since a group is.
+    fn pairs(self, quants: i32, max: u8) -> __m256i {
+        // SAFETY: AVX2 is there, since `self` is.
         unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let mut sums = _mm256_setzero_si256();
-            for (groups, quants) in groups.chunks(room).zip(quants.chunks(room)) {
-                let mut pairs = _mm256_setzero_si256();
-                for (group, quants) in groups.iter().zip(quants) {
-                    let products = _mm256_maddubs_epi16(group.0, _mm256_set1_epi32(four(quants)));
-                    pairs = _mm256_add_epi16(pairs, products);
-                }
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
+            let quants = _mm256_set1_epi32(quants);
+            if max <= 127 {
+                return _mm256_maddubs_epi16(self.0, quants);
             }
-            sums
-        }
-    }
-
-    /// The same for codes of 8 bits, less 128: their magnitudes times the quants, which get their signs.
-    #[inline(always)]
-    fn large_products(groups: &[Self], quants: &[[i8; 4]]) -> __m256i {
-        // SAFETY: AVX2 is there, since a group is.
-        unsafe {
-            let (ones, middle) = (_mm256_set1_epi16(1), _mm256_set1_epi8(-128));
-            let mut sums = _mm256_setzero_si256();
-            for (group, quants) in groups.iter().zip(quants) {
-                let signed = _mm256_xor_si256(group.0, middle);
-                let quants = _mm256_sign_epi8(_mm256_set1_epi32(four(quants)), signed);
-                let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), quants);
-                sums = _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones));
-            }
-            sums
+            // Less 128, these are signed; their magnitudes are multiplied, and the quants get their signs.
+            let signed = _mm256_xor_si256(self.0, _mm256_set1_epi8(-128));
+            _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(quants, signed))
         }
     }
 }
@@ -254,16 +240,33 @@ impl Vector for Bytes256 {
     }
 
     #[inline(always)]
-    fn dot(self, groups: &[Self], quants: &[i8], start: i32, max: u8) -> Floats256 {
-        let quants = quants.as_chunks::<4>().0;
-        // SAFETY: AVX2 is there, since `self` is.
-        Floats256(unsafe {
-            _mm256_cvtepi32_ps(if max > 127 {
-                Self::large_products(groups, quants)
-            } else {
-                _mm256_add_epi32(_mm256_set1_epi32(start), Self::small_products(groups, quants, max))
-            })
-        })
+    fn dots<const N: usize, const T: usize>(
+        groups: [Self; N],
+        quants: &[[i8; COLUMNS]; T],
+        from: usize,
+        starts: [i32; T],
+        shift: u32,
+        max: u8,
+    ) -> [Floats256; T] {
+        // How many pairs of products a lane of 16 bits can add up; of signed codes one.
+        let room = (i32::from(i16::MAX) / (2 * 127 * i32::from(max))).max(1) as usize;
+        // SAFETY: AVX2 is there, since a group is.
+        unsafe {
+            let mut sums = starts.map(|start| _mm256_set1_epi32(if max > 127 { 0 } else { start << shift }));
+            let mut pairs = [_mm256_setzero_si256(); T];
+            for (number, group) in groups.iter().enumerate() {
+                for token in 0..T {
+                    let more = group.pairs(four(&quants[token], from + 4 * number), max);
+                    let first = number % room == 0;
+                    pairs[token] = if first { more } else { _mm256_add_epi16(pairs[token], more) };
+                    if number % room == room - 1 || number == N - 1 {
+                        let wide = _mm256_madd_epi16(pairs[token], _mm256_set1_epi16(1));
+                        sums[token] = _mm256_add_epi32(sums[token], wide);
+                    }
+                }
+            }
+            sums.map(|sum| Floats256(_mm256_cvtepi32_ps(sum)))
+        }
     }
 }
 
@@ -338,12 +341,6 @@ impl Lanes for Floats256 {
     fn times_plus(self, factor: Self, addend: Self) -> Self {
         // SAFETY: AVX2 and FMA are there, since `self` is.
         Self(unsafe { _mm256_fmadd_ps(self.0, factor.0, addend.0) })
-    }
-
-    #[inline(always)]
-    fn prefetch(self, address: *const u8) {
-        // SAFETY: a hint, which any address may be given to.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
     }
 }
 
