@@ -1,0 +1,1 @@
+//! Conversations into prompts.
