@@ -28,7 +28,7 @@ def render(template, chat):
     except jinja2.exceptions.TemplateError as refused:
         return {"refused": str(refused)}
     except TypeError:
-        return {"failed": True}
+        return {"failed": "TypeError"}
 
 
 def all_of(paths, chats):

@@ -9,6 +9,7 @@
 //!
 //! Nothing in the file is believed: what is missing, contradictory or absurd is a [`TextError`] that names the key.
 
+mod bounded;
 mod bpe;
 mod chat;
 mod detokenise;

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::civil::DateTime;
 use minijinja::syntax::SyntaxConfig;
@@ -10,6 +12,7 @@ use minijinja::value::Serde;
 use minijinja::{Environment, Error, ErrorKind, Value};
 use planner::model::gguf::GgufFile;
 
+use super::bounded::bounded;
 use super::chat::Chat;
 use super::error::{TemplateError, TextError};
 use super::fallback::Fallback;
@@ -18,11 +21,11 @@ use super::python;
 use super::tokenizer::Tokenizer;
 use crate::ids::Token;
 
-/// The longest template, bytes. The longest in use have some 30 KB.
-const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// The longest template, bytes. The longest in use have some 30 KB. It bounds how deep the parser goes: see [`bounded`].
+const TEMPLATE_BYTES_MAX: usize = 64 << 10;
 
-/// Work that a rendering may do: one for an instruction, one for each 64 bytes it makes. Bounds memory to 256 MiB too.
-const FUEL: u64 = 4 << 20;
+/// Work that a rendering may do: one for an instruction, one for each 64 bytes it makes.
+const FUEL: u64 = 2 << 20;
 
 /// Macros and includes within each other.
 const RECURSION_MAX: usize = 128;
@@ -45,7 +48,9 @@ pub enum Origin {
 /// Makes prompts of conversations.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    environment: Arc<Environment<'static>>,
+    /// Whether a rendering was given up, and may still be going on: there shall not be a second one.
+    ran_away: AtomicBool,
     origin: Origin,
     stops: &'static [&'static str],
     bos: String,
@@ -83,12 +88,17 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
     ) -> Result<Self, TemplateError> {
         if source.len() > TEMPLATE_BYTES_MAX {
-            return Err(TemplateError::TooMuch { limit: "1 MiB of template" });
+            return Err(TemplateError::TooMuch { limit: "64 KiB of template" });
         }
-        let mut environment = environment();
-        environment.add_template_owned(NAME, without_generation_tags(source).into_owned()).map_err(|e| syntax(&e))?;
+        let source = without_generation_tags(source).into_owned();
+        let environment = bounded(move || {
+            let mut environment = environment();
+            environment.add_template_owned(NAME, source).map_err(|e| syntax(&e))?;
+            Ok(Arc::new(environment))
+        })?;
+        let ran_away = AtomicBool::new(false);
         let text = |token: Option<Token>| token.and_then(|t| tokenizer.piece(t)).unwrap_or_default().to_owned();
-        Ok(Self { environment, origin, stops, bos: text(tokenizer.bos()), eos: text(tokenizer.eos()) })
+        Ok(Self { environment, ran_away, origin, stops, bos: text(tokenizer.bos()), eos: text(tokenizer.eos()) })
     }
 
     /// Where the template comes from.
@@ -107,10 +117,21 @@ impl ChatTemplate {
     /// # Errors
     /// [`TemplateError`]: the template refuses the conversation in its own words, fails, or does too much.
     pub fn render(&self, chat: &Chat<'_>) -> Result<String, TemplateError> {
-        let template = self.environment.get_template(NAME).expect("added when this was made");
-        let mut out = Bounded(Vec::new());
-        template.render_captured_to(self.variables(chat), &mut out).map_err(|e| failure(&e))?;
-        Ok(String::from_utf8(out.0).expect("templates write text"))
+        const RAN_AWAY: TemplateError = TemplateError::TooMuch { limit: "20 seconds" };
+        if self.ran_away.load(Ordering::Relaxed) {
+            return Err(RAN_AWAY);
+        }
+        let (environment, variables) = (Arc::clone(&self.environment), self.variables(chat));
+        let rendered = bounded(move || {
+            let template = environment.get_template(NAME).expect("added when this was made");
+            let mut out = Bounded(Vec::new());
+            template.render_captured_to(variables, &mut out).map_err(|e| failure(&e))?;
+            Ok(String::from_utf8(out.0).expect("templates write text"))
+        });
+        if rendered == Err(RAN_AWAY) {
+            self.ran_away.store(true, Ordering::Relaxed);
+        }
+        rendered
     }
 
     fn variables(&self, chat: &Chat<'_>) -> Value {
@@ -123,7 +144,7 @@ impl ChatTemplate {
         let now = chat.now;
         variables.insert("strftime_now", Value::from_function(move |format: &str| strftime(now, format)));
         variables.extend(chat.variables.iter().map(|(name, value)| (name.as_str(), value.clone())));
-        Value::from_iter(variables)
+        Value::from_pairs(variables)
     }
 }
 
