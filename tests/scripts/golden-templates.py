@@ -25,10 +25,10 @@ def render(template, chat):
             messages=chat["messages"], tools=chat.get("tools"), documents=None,
             add_generation_prompt=chat.get("add_generation_prompt", True), bos_token=BOS, eos_token=EOS,
             strftime_now=NOW.strftime, **chat.get("variables", {}))}
+    except (jinja2.exceptions.UndefinedError, TypeError) as failed:
+        return {"failed": type(failed).__name__}
     except jinja2.exceptions.TemplateError as refused:
         return {"refused": str(refused)}
-    except TypeError:
-        return {"failed": "TypeError"}
 
 
 def all_of(paths, chats):

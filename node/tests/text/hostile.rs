@@ -32,7 +32,10 @@ fn small() -> Writer {
 #[track_caller]
 fn assert_named(writer: &Writer, key: &str, words: &str) {
     let error = refusal(writer);
-    assert!(error.contains("model.gguf") && error.contains(&format!("`{key}`")) && error.contains(words), "{error}");
+    assert!(
+        error.contains("model.gguf") && error.contains(&format!("`{key}`")) && error.contains(words),
+        "{error}"
+    );
 }
 
 #[test]
@@ -49,19 +52,35 @@ fn what_is_of_another_kind_is_named() {
     assert_named(&small().number(TOKENS, 3), TOKENS, "is no array");
     assert_named(&small().integers(TOKENS, &[1, 2]), TOKENS, "array of I32");
     assert_named(&small().texts(KINDS, &texts(&["a"; 5])), KINDS, "array of String");
-    assert_named(&small().text("tokenizer.ggml.add_bos_token", "yes"), "tokenizer.ggml.add_bos_token", "neither");
+    assert_named(
+        &small().text("tokenizer.ggml.add_bos_token", "yes"),
+        "tokenizer.ggml.add_bos_token",
+        "neither",
+    );
     assert_named(&small().number("tokenizer.ggml.model", 1), "tokenizer.ggml.model", "is no text");
     assert_named(&small().text("tokenizer.ggml.model", "t5"), "tokenizer.ggml.model", "`t5`; known are");
-    assert_named(&small().text("tokenizer.ggml.pre", "x\u{1b}[2J"), "tokenizer.ggml.pre", "`x\\u{1b}[2J`; known are");
+    assert_named(
+        &small().text("tokenizer.ggml.pre", "x\u{1b}[2J"),
+        "tokenizer.ggml.pre",
+        "`x\\u{1b}[2J`; known are",
+    );
 }
 
 #[test]
 fn what_contradicts_itself_is_named() {
     assert_named(&small().integers(KINDS, &[1, 1]), KINDS, "2 values for 5 tokens");
     assert_named(&spm(true).floats(SCORES, &[0.0]), SCORES, "1 values for");
-    assert_named(&small().texts(TOKENS, &texts(&["a", "b", "a"])), TOKENS, "the same text for tokens 0 and 2");
+    assert_named(
+        &small().texts(TOKENS, &texts(&["a", "b", "a"])),
+        TOKENS,
+        "the same text for tokens 0 and 2",
+    );
     assert_named(&small().texts(TOKENS, &[]), TOKENS, "has no token");
-    assert_named(&small().number("tokenizer.ggml.eos_token_id", 5), "tokenizer.ggml.eos_token_id", "outside the vocabulary");
+    assert_named(
+        &small().number("tokenizer.ggml.eos_token_id", 5),
+        "tokenizer.ggml.eos_token_id",
+        "outside the vocabulary",
+    );
     let mut scores = vec![0.0; spm_len()];
     scores[7] = f32::NAN;
     assert_named(&spm(true).floats(SCORES, &scores), SCORES, "no number for token 7");

@@ -16,11 +16,17 @@ fn streamed(tokenizer: &Tokenizer, tokens: &[Token]) -> Vec<String> {
 
 #[test]
 fn every_text_of_the_corpus_comes_back() {
-    for tokenizer in [tokenizer(&bpe("smollm")), tokenizer(&bpe("llama-bpe")), tokenizer(&spm(false)), tokenizer(&spm(true))] {
+    for tokenizer in [
+        tokenizer(&bpe("smollm")),
+        tokenizer(&bpe("llama-bpe")),
+        tokenizer(&spm(false)),
+        tokenizer(&spm(true)),
+    ] {
         for text in corpus() {
             let tokens = tokenizer.encode(&text, false, false);
             // SentencePiece writes spaces as `▁`, and so cannot tell the two apart afterwards.
-            let want = if tokenizer.name() == "SentencePiece" { text.replace('▁', " ") } else { text.clone() };
+            let want =
+                if tokenizer.name() == "SentencePiece" { text.replace('▁', " ") } else { text.clone() };
             assert_eq!(tokenizer.decode(&tokens), want, "{}", tokenizer.name());
             assert_eq!(streamed(&tokenizer, &tokens).concat(), want);
         }
@@ -58,10 +64,15 @@ fn the_space_that_encoding_added_goes_and_no_other() {
     let tokenizer = tokenizer(&spm(true));
     let tokens = tokenizer.encode("Hello world", false, false);
     assert_eq!(tokenizer.decode(&tokens), "Hello world");
-    let continued = |before| tokens.iter().fold((String::new(), tokenizer.detokenizer(before)), |(text, mut d), token| {
-        let text = text + d.push(*token);
-        (text, d)
-    }).0;
+    let continued = |before| {
+        tokens
+            .iter()
+            .fold((String::new(), tokenizer.detokenizer(before)), |(text, mut d), token| {
+                let text = text + d.push(*token);
+                (text, d)
+            })
+            .0
+    };
     assert_eq!(continued(tokens.last().copied()), " Hello world");
     assert_eq!(continued(tokenizer.bos()), "Hello world");
 }

@@ -61,8 +61,12 @@ fn rendered(template: &ChatTemplate, conversation: &Conversation) -> Rendered {
 }
 
 /// Renders all conversations by all templates of a folder, and says where the results are not those expected.
-fn differences(templates: &[(String, String)], expected: &BTreeMap<String, BTreeMap<String, Rendered>>) -> Vec<String> {
-    let chats: BTreeMap<String, Conversation> = serde_json::from_str(&read(&folder().join("chats.json"))).unwrap();
+fn differences(
+    templates: &[(String, String)],
+    expected: &BTreeMap<String, BTreeMap<String, Rendered>>,
+) -> Vec<String> {
+    let chats: BTreeMap<String, Conversation> =
+        serde_json::from_str(&read(&folder().join("chats.json"))).unwrap();
     let tokenizer = own();
     let mut found = Vec::new();
     for (name, source) in templates {
@@ -124,7 +128,9 @@ fn error(source: &str) -> TemplateError {
 
 #[test]
 fn the_file_brings_its_own_template() {
-    let file = bpe("smollm").text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}").write();
+    let file = bpe("smollm")
+        .text("tokenizer.chat_template", "{{ bos_token }}{{ messages[0].content }}{{ eos_token }}")
+        .write();
     let template = ChatTemplate::from_gguf(&file.open(), &own()).unwrap();
     assert_eq!(template.origin(), Origin::File);
     assert_eq!(template.render(&Chat::new(&hello())).unwrap(), "<|endoftext|>Hello<|im_end|>");
@@ -148,7 +154,8 @@ fn letters(more: &[&str]) -> Writer {
 
 #[test]
 fn without_a_template_the_vocabulary_suggests_one() {
-    let chatml = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
+    let chatml =
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n";
     assert_eq!(fallback(&bpe("smollm")), (Origin::Fallback("ChatML"), chatml.into(), 1));
     assert_eq!(fallback(&spm(true)).0, Origin::Fallback("ChatML"));
     let gemma = "<start_of_turn>user\nBe kind.\n\nHello<end_of_turn>\n<start_of_turn>model\n";
@@ -168,7 +175,11 @@ fn a_template_refuses_in_its_own_words() {
 
 #[test]
 fn a_template_that_is_no_jinja_is_refused_with_its_line() {
-    assert!(matches!(error("a\n{% if %}"), TemplateError::Syntax { line: 2, .. }), "{:?}", error("a\n{% if %}"));
+    assert!(
+        matches!(error("a\n{% if %}"), TemplateError::Syntax { line: 2, .. }),
+        "{:?}",
+        error("a\n{% if %}")
+    );
     let file = bpe("smollm").text("tokenizer.chat_template", "{% for %}").write();
     let text = ChatTemplate::from_gguf(&file.open(), &own()).unwrap_err().to_string();
     assert!(text.contains("`tokenizer.chat_template`") && text.contains("line 1"), "{text}");
@@ -188,13 +199,21 @@ fn hostile_templates_end() {
     };
     bounded("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}");
     bounded("{{ 'x' * 100000000000 }}");
-    bounded("{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}");
-    bounded("{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 9 }}{% endfor %}");
+    bounded(
+        "{% set ns = namespace(t='x') %}{% for i in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
+    );
+    bounded(
+        "{% for i in range(99999) %}{{ 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx' * 9 }}{% endfor %}",
+    );
     bounded("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}");
     bounded("{% include 'chat' %}");
     bounded("{{ (messages | tojson(indent=100000000)) * 100000000 }}");
-    bounded("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}");
-    bounded("{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}");
+    bounded(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+    );
+    bounded(
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l | tojson }}",
+    );
     bounded(&"{% if true %}".repeat(5_000));
     bounded(&format!("{{{{ {} }}}}", "(".repeat(60_000)));
     bounded(&"x".repeat((64 << 10) + 1));
@@ -225,7 +244,8 @@ fn deep_expressions_do_not_end_the_process() {
         deep(format!("{{{{ {start}{}{end} }}}}", link.repeat(links)));
     }
     deep(format!("{{% if x %}}{}{{% endif %}}", "{% elif x %}".repeat(5_000)));
-    let nested = "{% set ns = namespace(l=[1]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}";
+    let nested =
+        "{% set ns = namespace(l=[1]) %}{% for i in range(99999) %}{% set ns.l = [ns.l] %}{% endfor %}";
     deep(nested.to_owned());
     deep(format!("{nested}{{{{ ns.l | tojson }}}}"));
     deep(format!("{nested}{{{{ ns.l }}}}"));
