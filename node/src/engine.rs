@@ -2,10 +2,10 @@
 
 use std::future::Future;
 
-use planner::plan::LayerRange;
 use crate::ids::{SessionId, Token};
 pub use crate::sampling::{Chances, Penalties, Rules, Sampled, Sampling};
 use crate::wire::Payload;
+use planner::plan::LayerRange;
 
 /// What goes into a stage.
 #[derive(Debug, Clone, PartialEq)]

@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn draws_depend_on_the_seed_only_above_zero_temperature() {
-        let of =
-            |temperature, seed| reference(4, 32_000, &Sampling::drawn(temperature, seed), &prompt(&[1, 2]), 6);
+        let of = |temperature, seed| {
+            reference(4, 32_000, &Sampling::drawn(temperature, seed), &prompt(&[1, 2]), 6)
+        };
         assert_eq!(of(0.0, 1), of(0.0, 2));
         assert_ne!(of(0.8, 1), of(0.8, 2));
     }

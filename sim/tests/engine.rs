@@ -139,8 +139,8 @@ impl Ring {
             for ((session, _, tokens, _), output) in batch.iter().zip(outputs) {
                 let index = session.0 as usize;
                 done[index] += tokens.len();
-                if let WorkOut::Token(token) = output {
-                    streams[index].push(token);
+                if let WorkOut::Token(sampled) = output {
+                    streams[index].push(sampled.token);
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! * [`cpu`]: those operations on the processor, KV cache, attention; [`cpu::Model`] and the node's engine.
 //! * [`sampling`]: from logits to a token.
 //! * [`formats`]: the element types of ggml, widened to f32 and made from it.
+//! * [`gguf`]: GGUF files made: requantised, or with random weights.
 //! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
 //! * [`pool`]: the engine's own threads.
 //! * [`text`]: tokens from text and back, chat templates.
@@ -12,6 +13,7 @@
 pub mod arch;
 pub mod cpu;
 pub mod formats;
+pub mod gguf;
 pub mod kernels;
 pub mod pool;
 pub mod sampling;

@@ -25,7 +25,10 @@ pub fn sample(logits: &mut [f32], sampling: &Sampling, position: u32, past: &[To
     let token = choose(logits, sampling, rules, position);
     let chances = told.zip(before).map(|((log_sum, top), before)| {
         let of = |token: Token| before[token.0 as usize] - log_sum;
-        Box::new(Chances { chosen: of(token), top: top.into_iter().map(|token| (token, of(token))).collect() })
+        Box::new(Chances {
+            chosen: of(token),
+            top: top.into_iter().map(|token| (token, of(token))).collect(),
+        })
     });
     Sampled { token, chances }
 }
@@ -230,8 +233,7 @@ mod tests {
 
     #[test]
     fn chances_are_the_models_own() {
-        let rules =
-            Rules { chances: Some(2), biases: vec![(Token(2), 50.0)], ..Rules::default() };
+        let rules = Rules { chances: Some(2), biases: vec![(Token(2), 50.0)], ..Rules::default() };
         let sampled = sample(&mut LOGITS.clone(), &Sampling::GREEDY.with(rules), 0, &[]);
         let chances = sampled.chances.expect("chances were asked for");
         let sum: f64 = LOGITS[..5].iter().map(|l| f64::from(*l).exp()).sum();

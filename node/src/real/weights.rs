@@ -64,7 +64,9 @@ pub enum LoadError {
         expected: Vec<u64>,
     },
     /// A tensor of a type that is not computed with.
-    #[error("tensor `{tensor}` is stored as {kind}, which this engine cannot read: quantise the model as one of the formats it lists")]
+    #[error(
+        "tensor `{tensor}` is stored as {kind}, which this engine cannot read: quantise the model as one of the formats it lists"
+    )]
     Type {
         /// Which.
         tensor: String,
@@ -138,7 +140,12 @@ impl<'a> Weights<'a> {
     }
 
     /// Runs `read` over the tensor's bytes, whose pages are given back then.
-    fn with_bytes<T>(&self, name: &str, tensor: &Tensor, read: impl FnOnce(&[u8]) -> T) -> Result<T, LoadError> {
+    fn with_bytes<T>(
+        &self,
+        name: &str,
+        tensor: &Tensor,
+        read: impl FnOnce(&[u8]) -> T,
+    ) -> Result<T, LoadError> {
         let map = self.part(tensor.part)?;
         let file = &self.file.parts[usize::from(tensor.part)];
         let io = |cause| LoadError::Io { file: file.clone(), cause };
@@ -226,7 +233,15 @@ impl<'a> Weights<'a> {
         let file = File::open(path).map_err(|cause| LoadError::Io { file: path.clone(), cause })?;
         // A row of whole blocks: `GgufFile` refuses others.
         let row_bytes = (tensor.bytes / vocab as u64) as usize;
-        let embedding = Embedding { file, path: path.clone(), at: tensor.at, kind: tensor.ggml_type, row_bytes, hidden, vocab };
+        let embedding = Embedding {
+            file,
+            path: path.clone(),
+            at: tensor.at,
+            kind: tensor.ggml_type,
+            row_bytes,
+            hidden,
+            vocab,
+        };
         let mut probe = vec![0.0; hidden];
         formats::dequantise(tensor.ggml_type, &vec![0; row_bytes], &mut probe)
             .map_err(|_: UnknownFormat| LoadError::Type { tensor: name.into(), kind: tensor.ggml_type })?;
@@ -299,8 +314,10 @@ impl Embedding {
         scratch.resize(self.row_bytes, 0);
         let at = self.at + u64::from(token) * self.row_bytes as u64;
         read_exact_at(&self.file, scratch, at).map_err(|cause| self.failed(cause))?;
-        formats::dequantise(self.kind, scratch, out)
-            .map_err(|_: UnknownFormat| LoadError::Type { tensor: "token_embd.weight".into(), kind: self.kind })
+        formats::dequantise(self.kind, scratch, out).map_err(|_: UnknownFormat| LoadError::Type {
+            tensor: "token_embd.weight".into(),
+            kind: self.kind,
+        })
     }
 
     fn failed(&self, cause: io::Error) -> LoadError {

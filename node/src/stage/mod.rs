@@ -27,7 +27,7 @@ use crate::world::World;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Arrival {
     /// Tokens on their way.
-    Step { from: PeerId, lane: Lane, at: Instant, step: Step },
+    Step { from: PeerId, lane: Lane, at: Instant, step: Box<Step> },
     /// The session has ended.
     Close { session: SessionId, attempt: Attempt },
     /// The head has given the attempt up.
@@ -265,7 +265,7 @@ impl<W: World> Desk<W> {
     fn take(&mut self, arrival: Arrival) {
         let now = self.node.now();
         match arrival {
-            Arrival::Step { from, lane, at, step } => self.sessions.step(from, lane, at, step),
+            Arrival::Step { from, lane, at, step } => self.sessions.step(from, lane, at, *step),
             Arrival::Close { session, attempt } => self.sessions.close(session, attempt, now),
             Arrival::Abandon { session, attempt, silent } => {
                 self.sessions.abandon(session, attempt, silent, now);

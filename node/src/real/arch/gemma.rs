@@ -58,7 +58,7 @@ impl<D: Device> Gemma<D> {
             let prefix = format!("blk.{index}");
             let norm =
                 |part: &str| weights.vector(device, &format!("{prefix}.{part}_norm.weight"), shape.hidden);
-            let is_sliding = (index + 1) % PERIOD != 0;
+            let is_sliding = !(index + 1).is_multiple_of(PERIOD);
             Ok(Layer {
                 spec: Attention {
                     layer: (index - range.first) as usize,

@@ -81,7 +81,11 @@ impl<'a> Keys<'a> {
     /// What every architecture says in the same words.
     pub(super) fn shape(&self) -> Result<Shape, LoadError> {
         if self.optional("expert_count")?.unwrap_or(0) > 0 {
-            return Err(self.refused("expert_count", "above 0", "a dense model: experts are not computed yet"));
+            return Err(self.refused(
+                "expert_count",
+                "above 0",
+                "a dense model: experts are not computed yet",
+            ));
         }
         let hidden = self.count("embedding_length")?;
         let heads = self.count("attention.head_count")?;
@@ -94,7 +98,11 @@ impl<'a> Keys<'a> {
         let value_dim = self.optional("attention.value_length")?.unwrap_or(head_dim);
         if head_dim == 0 || head_dim % 2 != 0 || head_dim != value_dim {
             let found = format!("{head_dim} with values of {value_dim}");
-            return Err(self.refused("attention.key_length", &found, "an even number, equal for keys and values"));
+            return Err(self.refused(
+                "attention.key_length",
+                &found,
+                "an even number, equal for keys and values",
+            ));
         }
         let eps = self.positive("attention.layer_norm_rms_epsilon")?;
         Ok(Shape {
@@ -132,7 +140,9 @@ impl<'a> Keys<'a> {
 
 fn wrong(key: String, value: &Value, expected: &'static str) -> LoadError {
     let found = match value {
-        Value::String(text) => format!("`{}`", text.chars().take(64).flat_map(char::escape_debug).collect::<String>()),
+        Value::String(text) => {
+            format!("`{}`", text.chars().take(64).flat_map(char::escape_debug).collect::<String>())
+        }
         Value::Array(array) => format!("an array of {} values", array.count),
         other => format!("{other:?}"),
     };

@@ -24,8 +24,10 @@ impl<D: Device> AttentionBlock<D> {
     ) -> Result<Self, LoadError> {
         let (hidden, head_dim) = (shape.hidden, shape.head_dim);
         let (q_width, kv_width) = (heads * head_dim, shape.kv_heads * head_dim);
-        let linear = |part: &str, rows, cols| weights.linear(device, &format!("{prefix}.attn_{part}"), rows, cols);
-        let norm = |part: &str| weights.vector(device, &format!("{prefix}.attn_{part}_norm.weight"), head_dim);
+        let linear =
+            |part: &str, rows, cols| weights.linear(device, &format!("{prefix}.attn_{part}"), rows, cols);
+        let norm =
+            |part: &str| weights.vector(device, &format!("{prefix}.attn_{part}_norm.weight"), head_dim);
         Ok(Self {
             query: linear("q", q_width, hidden)?,
             key: linear("k", kv_width, hidden)?,
@@ -72,7 +74,8 @@ impl<D: Device> FeedForward<D> {
         (hidden, inner): (usize, usize),
         activation: Activation,
     ) -> Result<Self, LoadError> {
-        let linear = |part: &str, rows, cols| weights.linear(device, &format!("{prefix}.ffn_{part}"), rows, cols);
+        let linear =
+            |part: &str, rows, cols| weights.linear(device, &format!("{prefix}.ffn_{part}"), rows, cols);
         Ok(Self {
             gate: linear("gate", inner, hidden)?,
             up: linear("up", inner, hidden)?,

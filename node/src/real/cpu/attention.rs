@@ -71,7 +71,8 @@ fn tasks<'a>(spec: &Attention, segments: &[Segment], q: &[f32], out: &'a mut [f3
             let (piece, others) = rest.split_at_mut(count * width);
             rest = others;
             let first_row = segment.row + done;
-            let mut outs: Vec<Vec<&mut [f32]>> = (0..spec.kv_heads).map(|_| Vec::with_capacity(count)).collect();
+            let mut outs: Vec<Vec<&mut [f32]>> =
+                (0..spec.kv_heads).map(|_| Vec::with_capacity(count)).collect();
             for token in piece.chunks_exact_mut(width) {
                 for (head, out) in token.chunks_exact_mut(group_width).enumerate() {
                     outs[head].push(out);
@@ -120,8 +121,11 @@ impl Layer<'_> {
 
     /// Every span of every task is a task of its own.
     fn run_by_spans(&self, pool: &Pool, mut tasks: Vec<Task<'_>>) {
-        let pieces: Vec<(usize, usize)> =
-            tasks.iter().enumerate().flat_map(|(i, task)| self.spans(task).map(move |span| (i, span))).collect();
+        let pieces: Vec<(usize, usize)> = tasks
+            .iter()
+            .enumerate()
+            .flat_map(|(i, task)| self.spans(task).map(move |span| (i, span)))
+            .collect();
         let mut partials: Vec<Vec<Option<Partial>>> = vec![Vec::new(); pieces.len()];
         let work = pieces.iter().zip(&mut partials).collect();
         each(pool, work, |((task, span), slot): (&(usize, usize), &mut Vec<_>)| {
@@ -147,7 +151,8 @@ impl Layer<'_> {
             .iter()
             .map(|position| {
                 let visible = self.visible(*position);
-                visible.start.clamp(begin, begin + SPAN) - begin..visible.end.clamp(begin, begin + SPAN) - begin
+                visible.start.clamp(begin, begin + SPAN) - begin
+                    ..visible.end.clamp(begin, begin + SPAN) - begin
             })
             .collect();
         let first = seen.iter().map(|seen| seen.start).min().unwrap_or(0);

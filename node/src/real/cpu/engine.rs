@@ -49,10 +49,12 @@ impl CpuEngine {
         *loaded = None;
         let Some(layers) = layers else { return Ok(()) };
         let file = self.files.get(name);
-        let file = file.ok_or_else(|| EngineError::Device(format!("the weights of {name} are not on this disk")))?;
+        let file =
+            file.ok_or_else(|| EngineError::Device(format!("the weights of {name} are not on this disk")))?;
         let file = GgufFile::open(file).map_err(|why| EngineError::Device(why.to_string()))?;
         let model = Model::load(&file, layers, &self.options);
-        let model = model.map_err(|why| EngineError::Device(format!("{}: {why}", file.first_part().display())))?;
+        let model =
+            model.map_err(|why| EngineError::Device(format!("{}: {why}", file.first_part().display())))?;
         *loaded = Some(Loaded { name: name.into(), model });
         Ok(())
     }

@@ -148,11 +148,13 @@ impl KvCache {
             None => (0, false),
             Some(context) => {
                 let first = context.len / BLOCK;
-                let is_shared = context.blocks.get_mut(first).is_some_and(|block| Arc::get_mut(block).is_none());
+                let is_shared =
+                    context.blocks.get_mut(first).is_some_and(|block| Arc::get_mut(block).is_none());
                 (context.len, is_shared)
             }
         };
-        let end = held.checked_add(count).filter(|end| *end <= self.context_max).ok_or(EngineError::NoRoom)?;
+        let end =
+            held.checked_add(count).filter(|end| *end <= self.context_max).ok_or(EngineError::NoRoom)?;
         let (have, need) = (held.div_ceil(BLOCK), end.div_ceil(BLOCK));
         if self.used + (need - have) + usize::from(is_shared) > self.blocks_max {
             return Err(EngineError::NoRoom);
@@ -176,7 +178,8 @@ impl KvCache {
     /// Gives the session a copy of its own of a block that it shares.
     fn unshare(&mut self, session: SessionId, index: usize) {
         let mut own = self.take();
-        if let Some(slot) = self.sessions.get_mut(&session).and_then(|context| context.blocks.get_mut(index)) {
+        if let Some(slot) = self.sessions.get_mut(&session).and_then(|context| context.blocks.get_mut(index))
+        {
             let copy = Arc::get_mut(&mut own).expect("a block that was just taken is nobody else's");
             copy.copy_from(slot);
             *slot = own;
@@ -222,10 +225,18 @@ impl KvCache {
     }
 
     /// Writes keys and values (`[kv_heads][head_dim]`) of one position, for which room was made.
-    pub(super) fn write(&mut self, session: SessionId, position: usize, layer: usize, key: &[f32], value: &[f32]) {
+    pub(super) fn write(
+        &mut self,
+        session: SessionId,
+        position: usize,
+        layer: usize,
+        key: &[f32],
+        value: &[f32],
+    ) {
         let shape = self.shape;
         let context = self.sessions.get_mut(&session).expect("room was made for the session");
-        let block = Arc::get_mut(&mut context.blocks[position / BLOCK]).expect("room was made of the session's own");
+        let block =
+            Arc::get_mut(&mut context.blocks[position / BLOCK]).expect("room was made of the session's own");
         let place = position % BLOCK;
         for head in 0..shape.kv_heads {
             let elements = head * shape.head_dim..(head + 1) * shape.head_dim;

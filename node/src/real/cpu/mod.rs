@@ -126,7 +126,8 @@ impl Model {
         let vocab = vocab(file)?;
         let network = arch::build::<CpuOps>(&weights, &cpu, range)?;
         let embedding = if range.first == 0 { Some(weights.embedding(shape.hidden)?) } else { None };
-        let head = if range.end == shape.layers { Some(Head::load(&weights, &cpu, &shape, vocab)?) } else { None };
+        let head =
+            if range.end == shape.layers { Some(Head::load(&weights, &cpu, &shape, vocab)?) } else { None };
         let kv = KvShape {
             layers: range.len() as usize,
             kv_heads: shape.kv_heads,
@@ -245,7 +246,9 @@ impl Model {
             (Input::Tokens(tokens), Some(embedding)) if tokens.len() == count => {
                 embed(embedding, &self.shape, tokens)
             }
-            (Input::Hidden(Payload::Real(bytes)), None) if bytes.len() == count.saturating_mul(4 * hidden) => {
+            (Input::Hidden(Payload::Real(bytes)), None)
+                if bytes.len() == count.saturating_mul(4 * hidden) =>
+            {
                 let (values, _) = bytes.as_chunks();
                 Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
             }

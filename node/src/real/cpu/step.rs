@@ -29,11 +29,6 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Memory held.
-    pub(super) fn bytes(&self) -> u64 {
-        self.matrix.bytes() as u64
-    }
-
     /// Outputs.
     pub(super) fn rows(&self) -> usize {
         self.matrix.rows()

@@ -5,9 +5,9 @@
 //! rows, whatever else is computed beside it: results do not depend on how many rows share a call.
 
 use super::Level;
-use super::lanes::{LANES, Lanes, Portable};
 #[cfg(target_arch = "x86_64")]
 use super::lanes::{Avx2, Avx512};
+use super::lanes::{LANES, Lanes, Portable};
 
 /// Elements of a KV cache.
 #[derive(Debug, Clone, Copy)]
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {
-        (0..count as u32).map(|i| ((i * 2_654_435_761 + seed) % 2_003) as f32 / 500.0 - 2.0).collect()
+        (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % 2_003) as f32 / 500.0 - 2.0).collect()
     }
 
     /// The definition, in f64.

@@ -47,7 +47,11 @@ impl FileMap {
             // SAFETY: the mapping is private, read-only and backed by the file, so pages that are dropped come back
             // with the file's bytes. Failing costs memory only.
             let _ = unsafe {
-                self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, first as usize, (end - first) as usize)
+                self.map.unchecked_advise_range(
+                    UncheckedAdvice::DontNeed,
+                    first as usize,
+                    (end - first) as usize,
+                )
             };
         }
     }

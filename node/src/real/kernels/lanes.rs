@@ -54,12 +54,12 @@ impl Lanes for Portable {
     #[inline(always)]
     unsafe fn fma(self, by: Self, plus: Self) -> Self {
         let mut out = plus.0;
-        for i in 0..LANES {
+        for ((out, value), by) in out.iter_mut().zip(self.0).zip(by.0) {
             // Without the instruction `mul_add` is a call into the mathematical library.
-            out[i] = if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
-                self.0[i].mul_add(by.0[i], out[i])
+            *out = if cfg!(any(target_feature = "fma", target_arch = "aarch64")) {
+                value.mul_add(by, *out)
             } else {
-                self.0[i] * by.0[i] + out[i]
+                value * by + *out
             };
         }
         Self(out)
