@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use planner::model::ggml::GgmlType;
 use planner::model::gguf::{Value, ValueType};
@@ -12,6 +13,9 @@ use planner::model::gguf::{Value, ValueType};
 const ALIGNMENT: u64 = 32;
 
 const PADDING: [u8; ALIGNMENT as usize] = [0; ALIGNMENT as usize];
+
+/// Files begun by this process: two at once under one name do not meet.
+static PARTIALS: AtomicU64 = AtomicU64::new(0);
 
 /// A metadata entry to write.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,7 +117,8 @@ impl GgufWriter {
     /// # Errors
     /// [`WriteError`] where the file cannot be made.
     pub fn create(&self, path: &Path) -> Result<GgufSink, WriteError> {
-        let partial = path.with_extension(format!("partial-{}", std::process::id()));
+        let number = PARTIALS.fetch_add(1, Ordering::Relaxed);
+        let partial = path.with_extension(format!("partial-{}-{number}", std::process::id()));
         let failed = |cause| WriteError { path: path.into(), cause };
         let file = BufWriter::with_capacity(1 << 20, File::create(&partial).map_err(failed)?);
         let left = self.tensors.iter().map(|tensor| tensor.bytes).collect();

@@ -76,6 +76,8 @@ pub struct RandomModel {
     pub rope_base: f32,
     /// Whether Llama 3's table of rotary frequencies is among the tensors.
     pub rope_table: bool,
+    /// How many times longer the waves of layers that see everything are (`rope.scaling.factor`); 1 for as they are.
+    pub rope_factor: f32,
     /// Tokens that a sliding window sees; 0 for none. Gemma 3 only.
     pub window: u32,
     /// Format of the matrices, or what llama.cpp falls back to where their rows do not fit.
@@ -90,7 +92,8 @@ impl RandomModel {
 
     /// A model of under a million weights whose shapes have nothing in common by accident: fewer heads of key and value
     /// than of query, heads whose widths do not add up to the residual stream's where the architecture allows it, and for
-    /// Gemma 3 seven layers, of which one sees everything, and a window shorter than a test's prompt.
+    /// Gemma 3 seven layers, of which one sees everything, a window shorter than a test's prompt, and longer waves as in
+    /// its models of 4B and more.
     pub fn tiny(architecture: Architecture) -> Self {
         let gemma = architecture == Architecture::Gemma3;
         Self {
@@ -106,6 +109,7 @@ impl RandomModel {
             tied: gemma || architecture == Architecture::Qwen3,
             rope_base: if gemma { 1e6 } else { 1e4 },
             rope_table: false,
+            rope_factor: if gemma { 8.0 } else { 1.0 },
             window: if gemma { 8 } else { 0 },
             kind: GgmlType::F32,
             seed: 1,
@@ -179,6 +183,10 @@ impl RandomModel {
             writer.set(key("attention.value_length"), self.head_width);
         } else {
             writer.set(key("rope.dimension_count"), self.head_width);
+        }
+        if self.rope_factor != 1.0 {
+            writer.set(key("rope.scaling.type"), "linear");
+            writer.set(key("rope.scaling.factor"), self.rope_factor);
         }
         if self.window > 0 {
             writer.set(key("attention.sliding_window"), self.window);
