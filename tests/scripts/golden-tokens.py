@@ -3,7 +3,8 @@
 
 `bpe.json` and `spm.json` hold what a GGUF file's tokenizer.ggml.* keys would. `ids.json` has, for each way to cut text (for
 `bpe`) and each setting (for `spm`), the tokens of every text of `corpus.json`: as text, and with special tokens parsed and
-added. Arguments are GGUF files of real models, whose tokens go to NAME.json, made by llama.cpp alike.
+added. Arguments are GGUF files of real models, whose tokens go to smollm2.json and gemma3.json, after the
+files' names up to the first dash.
 
 Needs `pip install llama-cpp-python tokenizers sentencepiece gguf`; run from the repository root.
 """
@@ -113,7 +114,7 @@ def main():
             ids[name] = reference(path, corpus)
     save("ids.json", ids)
     for path in map(pathlib.Path, sys.argv[1:]):
-        save(path.stem.lower() + ".json", reference(path, corpus))
+        save(path.stem.lower().split("-")[0] + ".json", reference(path, corpus))
 
 
 if __name__ == "__main__":

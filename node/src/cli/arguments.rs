@@ -204,9 +204,9 @@ pub(super) struct Inspect {
 }
 
 fn layers(text: &str) -> Result<LayerRange, String> {
-    let parsed = text.split_once("..").and_then(|(first, end)| {
-        Some(LayerRange::new(first.trim().parse().ok()?, end.trim().parse().ok()?))
-    });
+    let parsed = text
+        .split_once("..")
+        .and_then(|(first, end)| Some(LayerRange::new(first.trim().parse().ok()?, end.trim().parse().ok()?)));
     match parsed {
         Some(range) if !range.is_empty() => Ok(range),
         _ => Err("write two numbers, the second one greater: 0..10 for the first ten layers".into()),
@@ -227,6 +227,8 @@ mod tests {
     #[test]
     fn layers_are_two_numbers() {
         assert_eq!(layers("0..10"), Ok(LayerRange::new(0, 10)));
-        assert!(["", "3", "3..", "5..5", "7..5", "a..b", "-1..2"].into_iter().all(|text| layers(text).is_err()));
+        assert!(
+            ["", "3", "3..", "5..5", "7..5", "a..b", "-1..2"].into_iter().all(|text| layers(text).is_err())
+        );
     }
 }

@@ -62,7 +62,9 @@ impl Failure {
             other => eprintln!("meshwright: {other}"),
         }
         match self {
-            Failure::File(_) | Failure::Text(_) | Failure::Usage(_) | Failure::Read { .. } => ExitCode::from(2),
+            Failure::File(_) | Failure::Text(_) | Failure::Usage(_) | Failure::Read { .. } => {
+                ExitCode::from(2)
+            }
             _ => ExitCode::from(1),
         }
     }

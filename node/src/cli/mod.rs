@@ -6,14 +6,11 @@
 //! * `figures`: numbers with units, for people.
 
 mod arguments;
-#[cfg(any())]
 mod bench;
 mod failure;
 mod figures;
 mod inspect;
-#[cfg(any())]
 mod loading;
-#[cfg(any())]
 mod run;
 
 use std::process::ExitCode;
@@ -27,7 +24,8 @@ use self::failure::Failure;
 /// line or the file is wrong, 130 interrupted.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Run(_) | Command::Bench(_) => Err(Failure::Usage("is not built yet".into())),
+        Command::Run(run) => run::run(&run),
+        Command::Bench(bench) => bench::bench(&bench),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
     };
     match done {

@@ -223,7 +223,8 @@ fn shown(value: &Value) -> String {
 
 /// A stranger's text on one line, without control characters, and cut.
 fn printable(text: &str) -> String {
-    let mut shown: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS).collect();
+    let mut shown: String =
+        text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT_CHARS).collect();
     if text.chars().nth(TEXT_CHARS).is_some() {
         shown.push('…');
     }

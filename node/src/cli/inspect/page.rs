@@ -22,7 +22,11 @@ pub(super) fn text(facts: &Facts) -> String {
         page.tokenizer(tokenizer);
     }
     if let Some(template) = &facts.template {
-        let size = if template.bytes > 0 { format!("{}, ", fmt_bytes(template.bytes as u64)) } else { String::new() };
+        let size = if template.bytes > 0 {
+            format!("{}, ", fmt_bytes(template.bytes as u64))
+        } else {
+            String::new()
+        };
         let origin = if template.origin == "file" { "in the file" } else { &template.origin };
         page.line("chat template", &format!("{size}{origin}"));
     }
@@ -42,7 +46,10 @@ impl Page {
 
     fn files(&mut self, facts: &Facts) {
         for file in &facts.files {
-            self.line("file", &format!("{} ({}, GGUF {})", file.path, fmt_bytes(file.bytes), facts.gguf_version));
+            self.line(
+                "file",
+                &format!("{} ({}, GGUF {})", file.path, fmt_bytes(file.bytes), facts.gguf_version),
+            );
         }
         if let Some(license) = &facts.license {
             self.line("license", license);
@@ -51,13 +58,23 @@ impl Page {
 
     fn model(&mut self, model: &ModelFacts) {
         let heads = format!("{}, {} for keys and values", plural(model.heads.into(), "head"), model.kv_heads);
-        self.line("architecture", &format!("{}, {} wide, {heads}", model.architecture, count(model.hidden.into())));
-        self.line("parameters", &format!("{} in {}", short(model.parameters), plural(model.layers.into(), "layer")));
+        self.line(
+            "architecture",
+            &format!("{}, {} wide, {heads}", model.architecture, count(model.hidden.into())),
+        );
+        self.line(
+            "parameters",
+            &format!("{} in {}", short(model.parameters), plural(model.layers.into(), "layer")),
+        );
         if let Some([all, used]) = model.experts {
             self.line("experts", &format!("{all} a layer, of which a token passes {used}"));
         }
         self.line("layers", &format!("{} each", fmt_bytes(model.layer_bytes)));
-        let head = if model.tied { "which is the head too".into() } else { format!("head {}", fmt_bytes(model.head_bytes)) };
+        let head = if model.tied {
+            "which is the head too".into()
+        } else {
+            format!("head {}", fmt_bytes(model.head_bytes))
+        };
         self.line("embedding", &format!("{}, {head}", fmt_bytes(model.embedding_bytes)));
         self.line("each token", &format!("reads {} of weights", fmt_bytes(model.active_bytes)));
         self.context(model);
@@ -71,17 +88,34 @@ impl Page {
         };
         self.line("context", &context);
         if let Some([layers, window]) = model.sliding {
-            self.line("", &format!("{} look back over {} only", plural(layers.into(), "layer"), plural(window.into(), "token")));
+            self.line(
+                "",
+                &format!(
+                    "{} look back over {} only",
+                    plural(layers.into(), "layer"),
+                    plural(window.into(), "token")
+                ),
+            );
         }
     }
 
     fn types(&mut self, facts: &Facts) {
         let name = facts.model.as_ref().map_or("", |model| model.quantisation.as_str());
-        self.line("quantisation", &format!("{name}: {} in {}", fmt_bytes(facts.tensor_bytes), plural(facts.tensor_count as u64, "tensor")));
+        self.line(
+            "quantisation",
+            &format!(
+                "{name}: {} in {}",
+                fmt_bytes(facts.tensor_bytes),
+                plural(facts.tensor_count as u64, "tensor")
+            ),
+        );
         for kind in &facts.types {
             let share = 100.0 * kind.bytes as f64 / facts.tensor_bytes.max(1) as f64;
             let tensors = plural(kind.tensors as u64, "tensor");
-            self.line("", &format!("{:<7} {share:>5.1} %  {:>9} in {tensors}", kind.name, fmt_bytes(kind.bytes)));
+            self.line(
+                "",
+                &format!("{:<7} {share:>5.1} %  {:>9} in {tensors}", kind.name, fmt_bytes(kind.bytes)),
+            );
         }
     }
 
@@ -97,7 +131,15 @@ impl Page {
         for layer in facts.layers.iter().flatten() {
             let name = format!("layer {}", layer.layer);
             let kv = fmt_bytes(layer.kv_bytes_per_token);
-            self.line(&name, &format!("{:>9}  {:>9}  KV {kv} a token, {}", fmt_bytes(layer.bytes), short(layer.parameters), layer.attention));
+            self.line(
+                &name,
+                &format!(
+                    "{:>9}  {:>9}  KV {kv} a token, {}",
+                    fmt_bytes(layer.bytes),
+                    short(layer.parameters),
+                    layer.attention
+                ),
+            );
         }
         if let Some(metadata) = &facts.metadata {
             self.0.push('\n');
@@ -108,7 +150,15 @@ impl Page {
             for tensor in tensors {
                 let dims: Vec<String> = tensor.dims.iter().map(u64::to_string).collect();
                 let place = format!("part {}, byte {}", tensor.part + 1, tensor.at);
-                self.wide(&tensor.name, &format!("{:<6} {:>9}  [{}]  {place}", tensor.kind, fmt_bytes(tensor.bytes), dims.join(", ")));
+                self.wide(
+                    &tensor.name,
+                    &format!(
+                        "{:<6} {:>9}  [{}]  {place}",
+                        tensor.kind,
+                        fmt_bytes(tensor.bytes),
+                        dims.join(", ")
+                    ),
+                );
             }
         }
     }

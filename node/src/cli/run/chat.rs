@@ -46,7 +46,12 @@ struct Chat<'a> {
 }
 
 /// Chats until the end of input.
-pub(super) fn chat(speaker: Speaker, template: &ChatTemplate, asked: &Run, name: &str) -> Result<(), Failure> {
+pub(super) fn chat(
+    speaker: Speaker,
+    template: &ChatTemplate,
+    asked: &Run,
+    name: &str,
+) -> Result<(), Failure> {
     welcome(&speaker, template, name);
     let conversation = Conversation::new(asked.system.clone());
     let mut chat = Chat { speaker, template, conversation };
@@ -111,7 +116,8 @@ impl Line {
 }
 
 fn is_command(word: &str) -> bool {
-    word.strip_prefix('/').is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase()))
+    word.strip_prefix('/')
+        .is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase()))
 }
 
 impl Chat<'_> {
@@ -136,7 +142,9 @@ impl Chat<'_> {
                 eprintln!("{}", quiet("a new conversation, under that"));
             }
             Line::Help => eprintln!("{HELP}"),
-            Line::Unknown(word) => eprintln!("{}", quiet(&format!("there is no {word}; /help says what there is"))),
+            Line::Unknown(word) => {
+                eprintln!("{}", quiet(&format!("there is no {word}; /help says what there is")))
+            }
         }
         Ok(())
     }
@@ -155,7 +163,8 @@ impl Chat<'_> {
 
     fn try_answer(&mut self) -> Result<(), Failure> {
         let context = self.speaker.context();
-        let (prompt, forgotten) = self.conversation.prompt(self.template, self.speaker.tokenizer(), context)?;
+        let (prompt, forgotten) =
+            self.conversation.prompt(self.template, self.speaker.tokenizer(), context)?;
         if forgotten > 0 {
             let turns = plural(forgotten as u64, "turn");
             eprintln!("{}", quiet(&format!("the context is full: forgot the first {turns}")));

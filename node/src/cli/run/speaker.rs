@@ -116,11 +116,6 @@ impl Speaker {
         self.context
     }
 
-    /// Tokens of prompts and answers that are held.
-    pub(super) fn held(&self) -> usize {
-        self.memory.len()
-    }
-
     /// Draws other words for the same question.
     pub(super) fn reseed(&mut self) {
         self.sampling.seed = self.sampling.seed.wrapping_add(1);
@@ -130,7 +125,12 @@ impl Speaker {
     ///
     /// # Errors
     /// [`Failure::Engine`], and [`Failure::Usage`] for a prompt without tokens or longer than the context.
-    pub(super) fn answer(&mut self, prompt: &[Token], stops: &[&str], say: Say<'_>) -> Result<Answer, Failure> {
+    pub(super) fn answer(
+        &mut self,
+        prompt: &[Token],
+        stops: &[&str],
+        say: Say<'_>,
+    ) -> Result<Answer, Failure> {
         self.interrupt.clear();
         self.check(prompt)?;
         let stops = self.stops.iter().cloned().chain(stops.iter().map(|stop| (*stop).to_owned()));

@@ -41,7 +41,8 @@ impl Bpe {
     /// Appends the tokens of `text`, in which special tokens are text like any other.
     pub(super) fn encode(&self, text: &str, out: &mut Vec<Token>) {
         let encoding = self.inner.encode_fast(text, false);
-        let encoding = encoding.expect("cutting by patterns and merging pairs never fails; errors are of other models");
+        let encoding =
+            encoding.expect("cutting by patterns and merging pairs never fails; errors are of other models");
         out.extend(encoding.get_ids().iter().map(|id| Token(*id)));
     }
 }

@@ -56,7 +56,9 @@ impl<'a> Detokenizer<'a> {
 
     /// Appends a token's bytes to those that wait.
     fn spell(&mut self, token: Token) {
-        let (Some(text), Some(kind)) = (self.vocabulary.text(token), self.vocabulary.kind(token)) else { return };
+        let (Some(text), Some(kind)) = (self.vocabulary.text(token), self.vocabulary.kind(token)) else {
+            return;
+        };
         match (kind, self.spelling) {
             (Kind::Control, _) => {}
             (Kind::UserDefined | Kind::Unknown, _) => self.pending.extend(text.bytes()),
@@ -126,7 +128,10 @@ mod tests {
         bytes.sort_unstable();
         bytes.dedup();
         assert_eq!(bytes.len(), 256);
-        assert_eq!([byte_of('Ġ'), byte_of('Ċ'), byte_of('a'), byte_of('ł')], [Some(b' '), Some(b'\n'), Some(b'a'), Some(0xa0)]);
+        assert_eq!(
+            [byte_of('Ġ'), byte_of('Ċ'), byte_of('a'), byte_of('ł')],
+            [Some(b' '), Some(b'\n'), Some(b'a'), Some(0xa0)]
+        );
     }
 
     #[test]

@@ -51,7 +51,9 @@ impl TextError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TemplateError {
     /// The template is no Jinja that is understood here.
-    #[error("the chat template cannot be read: line {line}: {problem}; convert the model again, or give another template")]
+    #[error(
+        "the chat template cannot be read: line {line}: {problem}; convert the model again, or give another template"
+    )]
     Syntax {
         /// Where in it, from 1.
         line: usize,
@@ -62,13 +64,17 @@ pub enum TemplateError {
     #[error("the model's chat template refuses this conversation: {0}")]
     Refused(String),
     /// The template takes more work or makes more text than any conversation needs.
-    #[error("the chat template does more than {limit} allows: it is broken or hostile; give another template")]
+    #[error(
+        "the chat template does more than {limit} allows: it is broken or hostile; give another template"
+    )]
     TooMuch {
         /// Which bound.
         limit: &'static str,
     },
     /// Something in the template went wrong with this conversation.
-    #[error("the chat template fails at line {line}: {problem}; give another template, or another conversation")]
+    #[error(
+        "the chat template fails at line {line}: {problem}; give another template, or another conversation"
+    )]
     Failed {
         /// Where in it, from 1.
         line: usize,

@@ -64,7 +64,8 @@ impl<'a> Metadata<'a> {
 
     /// A truth value, if the key is there.
     pub(super) fn flag(&self, key: &'static str) -> Result<Option<bool>, TextError> {
-        let flag = |value: &Value| value.as_bool().ok_or_else(|| self.corrupt(key, "is neither true nor false"));
+        let flag =
+            |value: &Value| value.as_bool().ok_or_else(|| self.corrupt(key, "is neither true nor false"));
         self.file.metadata.get(key).map(flag).transpose()
     }
 
@@ -100,7 +101,8 @@ impl<'a> Metadata<'a> {
         let mut pairs = Vec::with_capacity(array.count as usize);
         for (rank, value) in self.elements(key)?.enumerate() {
             let text = self.token_text(key, rank, value?)?;
-            let pair = split_pair(&text).ok_or_else(|| self.corrupt(key, format!("has no pair at {rank}")))?;
+            let pair =
+                split_pair(&text).ok_or_else(|| self.corrupt(key, format!("has no pair at {rank}")))?;
             pairs.push(pair);
         }
         Ok(Some(pairs))
@@ -132,7 +134,8 @@ impl<'a> Metadata<'a> {
         }
         let mut numbers = Vec::with_capacity(count);
         for (id, value) in self.elements(key)?.enumerate() {
-            let number = read(&value?).ok_or_else(|| self.corrupt(key, format!("has no number for token {id}")))?;
+            let number =
+                read(&value?).ok_or_else(|| self.corrupt(key, format!("has no number for token {id}")))?;
             numbers.push(number);
         }
         Ok(Some(numbers))
@@ -146,7 +149,9 @@ impl<'a> Metadata<'a> {
             return Err(self.corrupt(key, format!("is an array of {:?}", array.element)));
         }
         if array.count > ENTRIES_MAX {
-            return Err(self.corrupt(key, format!("has {} entries, above the limit of {ENTRIES_MAX}", array.count)));
+            return Err(
+                self.corrupt(key, format!("has {} entries, above the limit of {ENTRIES_MAX}", array.count))
+            );
         }
         Ok(Some(*array))
     }
@@ -161,7 +166,8 @@ impl<'a> Metadata<'a> {
             // As llama.cpp does: a text that nobody types stands for one that is missing.
             0 => Ok(format!("[EMPTY_{at}]")),
             bytes if bytes > TOKEN_BYTES_MAX => {
-                Err(self.corrupt(key, format!("has {bytes} bytes at {at}, above the limit of {TOKEN_BYTES_MAX}")))
+                Err(self
+                    .corrupt(key, format!("has {bytes} bytes at {at}, above the limit of {TOKEN_BYTES_MAX}")))
             }
             _ => Ok(text),
         }

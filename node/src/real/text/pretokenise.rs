@@ -43,17 +43,17 @@ const FAMILIES: &[(&[&str], Pretokeniser)] = &[
     ),
     (&["qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"], plain(&[QWEN2])),
     (&["qwen35"], plain(&[QWEN35])),
-    (&["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"], plain(&[r"\p{N}", GPT2])),
+    (
+        &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"],
+        plain(&[r"\p{N}", GPT2]),
+    ),
     (&["gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "trillion", "mellum", "gigachat"], plain(&[GPT2])),
     (&["tekken"], Pretokeniser { patterns: &[TEKKEN], whole_words: true, add_bos: true }),
     (&["gpt-4o", "llama4", "kanana2"], plain(&[GPT4O])),
     (&["glm4", "glm5"], Pretokeniser { patterns: &[LLAMA3], whole_words: true, add_bos: false }),
     (&["chatglm-bpe", "dbrx", "smaug-bpe"], plain(&[LLAMA3])),
     (&["deepseek-v3", "hunyuan-dense"], plain(&[r"\p{N}{1,3}", r"[一-龥぀-ゟ゠-ヿ]+", DEEPSEEK3])),
-    (
-        &["deepseek-coder"],
-        plain(&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}"]),
-    ),
+    (&["deepseek-coder"], plain(&[r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[一-龥ࠀ-一가-퟿]+", r"\p{N}"])),
     (&["falcon"], plain(&[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"])),
     (&["default"], plain(&[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"])),
 ];

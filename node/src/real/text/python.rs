@@ -22,7 +22,10 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         None => value.serialize(&mut Serializer::with_formatter(&mut out, Spaced)),
         Some(width) => {
             let indent = " ".repeat(width.min(INDENT_MAX));
-            value.serialize(&mut Serializer::with_formatter(&mut out, PrettyFormatter::with_indent(indent.as_bytes())))
+            value.serialize(&mut Serializer::with_formatter(
+                &mut out,
+                PrettyFormatter::with_indent(indent.as_bytes()),
+            ))
         }
     };
     written.map_err(|e| Error::new(ErrorKind::InvalidOperation, format!("cannot write JSON: {e}")))?;
@@ -33,11 +36,19 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
 struct Spaced;
 
 impl Formatter for Spaced {
-    fn begin_array_value<W: std::io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_array_value<W: std::io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { out.write_all(b", ") }
     }
 
-    fn begin_object_key<W: std::io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> std::io::Result<()> {
+    fn begin_object_key<W: std::io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> std::io::Result<()> {
         if first { Ok(()) } else { out.write_all(b", ") }
     }
 

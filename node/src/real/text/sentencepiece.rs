@@ -29,7 +29,9 @@ impl SentencePiece {
         let unknown = metadata.token(UNKNOWN, vocabulary.len())?;
         let byte = |byte: u8| {
             let found = vocabulary.find(&format!("<0x{byte:02X}>")).or(unknown);
-            found.ok_or_else(|| metadata.corrupt(TOKENS, format!("has neither `<0x{byte:02X}>` nor an unknown token")))
+            found.ok_or_else(|| {
+                metadata.corrupt(TOKENS, format!("has neither `<0x{byte:02X}>` nor an unknown token"))
+            })
         };
         let bytes = (0..=u8::MAX).map(byte).collect::<Result<_, _>>()?;
         Ok(Self { scores, bytes })
@@ -141,7 +143,10 @@ impl<'a> Merging<'a> {
     /// Whether neither of the two was merged with something else since.
     fn is_current(&self, pair: &Pair) -> bool {
         let (left, right) = (self.pieces[pair.left], self.pieces[pair.right]);
-        left.at < left.end && right.at < right.end && left.end == right.at && right.end - left.at == pair.bytes
+        left.at < left.end
+            && right.at < right.end
+            && left.end == right.at
+            && right.end - left.at == pair.bytes
     }
 
     fn merge(&mut self, left: usize, right: usize) {

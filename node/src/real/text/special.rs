@@ -112,7 +112,10 @@ impl Finder {
 }
 
 /// The tokens that end an answer; those known by their text become control tokens, for conversions forget that too.
-pub(super) fn ends(metadata: &Metadata<'_>, vocabulary: &mut Vocabulary) -> Result<BTreeSet<Token>, TextError> {
+pub(super) fn ends(
+    metadata: &Metadata<'_>,
+    vocabulary: &mut Vocabulary,
+) -> Result<BTreeSet<Token>, TextError> {
     let mut ends = BTreeSet::new();
     for key in [EOS, EOT, EOM] {
         ends.extend(metadata.token(key, vocabulary.len())?);

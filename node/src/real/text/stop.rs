@@ -48,7 +48,8 @@ impl StopStrings {
     /// Where the stop string that is complete first begins, and which it is.
     fn first_complete(&self) -> Option<(usize, usize)> {
         let wanted = self.stops.iter().enumerate().filter(|(_, stop)| !stop.is_empty());
-        let found = wanted.filter_map(|(which, stop)| Some((self.held.find(stop.as_str())?, stop.len(), which)));
+        let found =
+            wanted.filter_map(|(which, stop)| Some((self.held.find(stop.as_str())?, stop.len(), which)));
         let first = found.min_by_key(|(start, bytes, _)| (start + bytes, *start));
         first.map(|(start, _, which)| (start, which))
     }

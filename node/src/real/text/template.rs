@@ -67,7 +67,8 @@ impl ChatTemplate {
         let metadata = Metadata::of(file);
         let Some(source) = metadata.text(TEMPLATE)? else {
             let fallback = Fallback::of(tokenizer);
-            let template = Self::new(fallback.template, Origin::Fallback(fallback.name), fallback.stops, tokenizer);
+            let template =
+                Self::new(fallback.template, Origin::Fallback(fallback.name), fallback.stops, tokenizer);
             return Ok(template.expect("the built-in templates are read by a test"));
         };
         Self::new(source, Origin::File, &[], tokenizer).map_err(|e| metadata.corrupt(TEMPLATE, e.to_string()))
@@ -97,8 +98,16 @@ impl ChatTemplate {
             Ok(Arc::new(environment))
         })?;
         let ran_away = AtomicBool::new(false);
-        let text = |token: Option<Token>| token.and_then(|t| tokenizer.piece(t)).unwrap_or_default().to_owned();
-        Ok(Self { environment, ran_away, origin, stops, bos: text(tokenizer.bos()), eos: text(tokenizer.eos()) })
+        let text =
+            |token: Option<Token>| token.and_then(|t| tokenizer.piece(t)).unwrap_or_default().to_owned();
+        Ok(Self {
+            environment,
+            ran_away,
+            origin,
+            stops,
+            bos: text(tokenizer.bos()),
+            eos: text(tokenizer.eos()),
+        })
     }
 
     /// Where the template comes from.
@@ -253,7 +262,10 @@ mod tests {
     fn marks_for_training_change_nothing() {
         let cut = |text| without_generation_tags(text).into_owned();
         assert_eq!(cut("a{%- generation -%}b{% endgeneration %}c"), "a{%- if true -%}b{% endif %}c");
-        assert_eq!(cut("{% if add_generation_prompt %}x{% endif %}"), "{% if add_generation_prompt %}x{% endif %}");
+        assert_eq!(
+            cut("{% if add_generation_prompt %}x{% endif %}"),
+            "{% if add_generation_prompt %}x{% endif %}"
+        );
         assert_eq!(cut("generation {% unfinished"), "generation {% unfinished");
     }
 }

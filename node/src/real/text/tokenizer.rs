@@ -15,7 +15,8 @@ use super::vocabulary::{Kind, Vocabulary};
 use crate::ids::Token;
 
 /// What to do about a tokeniser or pretokeniser that is not known.
-const UNKNOWN_CURE: &str = "run this model with a newer version, or convert it again with a present-day llama.cpp";
+const UNKNOWN_CURE: &str =
+    "run this model with a newer version, or convert it again with a present-day llama.cpp";
 
 /// Makes tokens of text as the model was trained to read it, and text of tokens.
 #[derive(Debug)]
@@ -182,7 +183,8 @@ impl Tokenizer {
 
 /// How a byte-level model cuts text; `None` for SentencePiece.
 fn family(metadata: &Metadata<'_>, kind: &str, pre: &str) -> Result<Option<Pretokeniser>, TextError> {
-    let refuse = |key, problem| TextError::Key { file: metadata.path().into(), key, problem, cure: UNKNOWN_CURE };
+    let refuse =
+        |key, problem| TextError::Key { file: metadata.path().into(), key, problem, cure: UNKNOWN_CURE };
     let shown = |text: &str| text.chars().take(32).flat_map(char::escape_debug).collect::<String>();
     match kind {
         "llama" => Ok(None),
@@ -190,6 +192,9 @@ fn family(metadata: &Metadata<'_>, kind: &str, pre: &str) -> Result<Option<Preto
             let unknown = || format!("is `{}`; known are {}", shown(pre), Pretokeniser::names());
             Pretokeniser::named(pre).map(Some).ok_or_else(|| refuse(PRE, unknown()))
         }
-        other => Err(refuse(MODEL, format!("is `{}`; known are gpt2 (BPE) and llama (SentencePiece)", shown(other)))),
+        other => Err(refuse(
+            MODEL,
+            format!("is `{}`; known are gpt2 (BPE) and llama (SentencePiece)", shown(other)),
+        )),
     }
 }
