@@ -12,14 +12,21 @@
 //! * `multiply`: the kernels, once; `vector`: the operations they are written in, plain and (`x86`) with AVX2 and AVX-512.
 //! * `floats`: tiles of F32, F16 and BF16.
 //! * `memory`: where tiles lie.
+//! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
+//!   what they are written over.
+//! * [`FileMap`]: mapped files.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
 mod activations;
+pub mod attention;
 mod codes;
+pub mod elementwise;
 pub(in crate::real) mod erased;
+mod file_map;
 mod floats;
 mod gguf;
 mod halves;
+pub(in crate::real) mod lanes;
 mod level;
 mod linear;
 mod matrix;
@@ -34,6 +41,7 @@ mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub use self::file_map::FileMap;
 pub use self::level::Level;
 pub use self::linear::linear;
 pub use self::matrix::{KernelError, Matrix, Precision};
