@@ -1,5 +1,7 @@
 //! Logits are the same bits however layers are cut, prompts chunked, sessions batched and threads counted.
 
+#![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
 use node::engine::{Penalties, Rules, Sampling, Want, WorkOut};
 use node::real::cpu::EngineOptions;
 use node::real::gguf::random::{Architecture, RandomModel};

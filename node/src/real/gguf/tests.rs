@@ -7,7 +7,7 @@ use planner::model::ggml::GgmlType;
 use planner::model::gguf::{GgufFile, Value};
 
 use super::random::{Architecture, RandomModel};
-use super::{GgufWriter, RequantiseError, requantise};
+use super::{CopyError, GgufWriter, requantise, split};
 use crate::real::formats::{KNOWN, dequantise, quantise};
 
 fn in_folder(name: &str) -> (tempfile::TempDir, PathBuf) {
@@ -174,5 +174,23 @@ fn arrays_of_arrays_are_refused_by_name() {
     fs::write(&source, header.concat()).unwrap();
     let target = folder.path().join("target.gguf");
     let refused = requantise(&GgufFile::open(&source).unwrap(), GgmlType::F16, &target);
-    assert!(matches!(refused, Err(RequantiseError::Nested(key)) if key == "deep"));
+    assert!(matches!(refused, Err(CopyError::Nested(key)) if key == "deep"));
+}
+
+#[test]
+fn a_split_model_is_read_as_the_one_it_was() {
+    let (folder, source) = in_folder("whole.gguf");
+    RandomModel::tiny(Architecture::Qwen3).write(&source).unwrap();
+    let whole = GgufFile::open(&source).unwrap();
+    let parts = split(&whole, &folder.path().join("parts"), 3).unwrap();
+    assert!(parts[1].ends_with("parts-00002-of-00003.gguf"), "{}", parts[1].display());
+    let opened = GgufFile::open(&parts[2]).unwrap();
+    assert_eq!(opened.parts, parts);
+    assert_eq!(opened.tensors.keys().collect::<Vec<_>>(), whole.tensors.keys().collect::<Vec<_>>());
+
+    let joined = folder.path().join("joined.gguf");
+    requantise(&opened, GgmlType::F32, &joined).unwrap();
+    for name in whole.tensors.keys() {
+        assert_eq!(tensor_bytes(&joined, name), tensor_bytes(&source, name));
+    }
 }
