@@ -4,6 +4,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::conversation::Conversation;
+use super::interrupt::Interrupt;
 use super::once::say;
 use super::screen::{self, quiet};
 use super::speaker::Speaker;
@@ -51,11 +52,14 @@ pub(super) fn chat(
     template: &ChatTemplate,
     asked: &Run,
     name: &str,
+    interrupt: &Interrupt,
 ) -> Result<(), Failure> {
     welcome(&speaker, template, name);
     let conversation = Conversation::new(asked.system.clone());
     let mut chat = Chat { speaker, template, conversation };
     let mut editor = DefaultEditor::new().map_err(|cause| Failure::Input(std::io::Error::other(cause)))?;
+    // After the editor, which takes Ctrl-C for itself while it is made.
+    interrupt.listen();
     loop {
         let Some(text) = read(&mut editor)? else { return Ok(()) };
         match Line::of(&text) {

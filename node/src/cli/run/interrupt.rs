@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Takes Ctrl-C over from the system, for the rest of the program.
-    pub(super) fn listen() -> Self {
-        let interrupt = Self::default();
-        let flag = Arc::clone(&interrupt.0);
+    /// Takes Ctrl-C over from the system and from whoever took it before, for the rest of the program.
+    pub(super) fn listen(&self) {
+        let flag = Arc::clone(&self.0);
         // Where the system refuses, Ctrl-C ends the program, as it would have.
         let _ = ctrlc::set_handler(move || {
             // Who presses again while nothing has ended yet wants the program to end.
@@ -19,7 +18,6 @@ impl Interrupt {
                 std::process::exit(130);
             }
         });
-        interrupt
     }
 
     /// Whether it was pressed.

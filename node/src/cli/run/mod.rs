@@ -33,11 +33,14 @@ pub(super) fn run(asked: &Run) -> Result<(), Failure> {
     let template = template(asked, &file, &tokenizer)?;
     let options = loading::options(&asked.machine, asked.threads, asked.context);
     let loaded = loading::load(&asked.model, &file, None, &options)?;
-    let interrupt = Interrupt::listen();
+    let interrupt = Interrupt::default();
     let speaker = Speaker::new(loaded, tokenizer, sampling, asked, interrupt.clone());
     match prompt {
-        Some(prompt) => once::answer(speaker, &template, asked, &prompt),
-        None => chat::chat(speaker, &template, asked, &name(&file)),
+        Some(prompt) => {
+            interrupt.listen();
+            once::answer(speaker, &template, asked, &prompt)
+        }
+        None => chat::chat(speaker, &template, asked, &name(&file), &interrupt),
     }
 }
 
