@@ -9,6 +9,7 @@
 //! * [`clock`]: the only source of now and of waiting.
 //! * [`transport`]: one-way streams of frames, by peer and lane.
 //! * [`engine`]: a range of layers on one device, and its KV cache.
+//! * [`sampling`]: how the last stage chooses a token.
 //! * [`probe`]: what a node tells about itself.
 //! * [`wire`]: the frames; [`framed`] puts them on byte streams.
 //! * [`limits`]: every bound in one place.
@@ -46,6 +47,7 @@ pub mod probe;
 #[cfg(feature = "engine")]
 pub mod real;
 pub mod router;
+pub mod sampling;
 mod stage;
 mod tasks;
 pub mod transport;

@@ -2,4 +2,5 @@
 //!
 //! * [`models`]: the real models, and others made from them.
 
+pub mod chain;
 pub mod models;

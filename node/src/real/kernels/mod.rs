@@ -10,18 +10,25 @@
 //! * `activations`: inputs side by side, and in 8 bits.
 //! * `packed`: a row of tiles times a panel, by format, width and level.
 //! * `portable`, `avx2`, `avx512`: the kernels; `floats`: those of F32, F16 and BF16.
+//! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
+//!   what they are written over.
+//! * [`FileMap`]: mapped files.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
 mod activations;
+pub mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod codes;
+pub mod elementwise;
 pub(in crate::real) mod erased;
+mod file_map;
 mod floats;
 mod gguf;
 mod halves;
+pub(in crate::real) mod lanes;
 mod level;
 mod linear;
 mod matrix;
@@ -32,6 +39,7 @@ mod scales;
 mod tests;
 mod tile;
 
+pub use self::file_map::FileMap;
 pub use self::level::Level;
 pub use self::linear::linear;
 pub use self::matrix::{KernelError, Matrix, Precision};
