@@ -34,7 +34,8 @@ impl Chain {
         let layers = file.model().expect("a model").layer_count();
         let firsts = std::iter::once(0).chain(cuts.iter().copied());
         let ends = cuts.iter().copied().chain(std::iter::once(layers));
-        let load = |(first, end)| Model::load(file, LayerRange::new(first, end), options).expect("a sound model");
+        let load =
+            |(first, end)| Model::load(file, LayerRange::new(first, end), options).expect("a sound model");
         Self { stages: firsts.zip(ends).map(load).collect() }
     }
 
@@ -44,10 +45,13 @@ impl Chain {
     /// Where stages before the last give no activations.
     pub fn step(&mut self, parts: &[Part]) -> Vec<Result<WorkOut, EngineError>> {
         let last = self.stages.len() - 1;
-        let mut inputs: Vec<Input> =
-            parts.iter().map(|part| Input::Tokens(part.tokens.iter().copied().map(Token).collect())).collect();
+        let mut inputs: Vec<Input> = parts
+            .iter()
+            .map(|part| Input::Tokens(part.tokens.iter().copied().map(Token).collect()))
+            .collect();
         for (index, stage) in self.stages.iter_mut().enumerate() {
-            let works: Vec<Work> = parts.iter().zip(inputs).map(|(part, input)| part.work(input, index == last)).collect();
+            let works: Vec<Work> =
+                parts.iter().zip(inputs).map(|(part, input)| part.work(input, index == last)).collect();
             let outs = stage.step(&works);
             if index == last {
                 return outs;

@@ -1,5 +1,7 @@
 //! Logits are the same bits however layers are cut, prompts chunked, sessions batched and threads counted.
 
+#![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
 use node::engine::{Penalties, Rules, Sampling, Want, WorkOut};
 use node::real::cpu::EngineOptions;
 use node::real::gguf::random::{Architecture, RandomModel};
@@ -157,7 +159,8 @@ fn verification_samples_what_decoding_one_by_one_samples() {
         assert_eq!(sampled[..9], tokens[1..10]);
         // The wrong ones are rolled back, and decoding goes on with the right one.
         chain.truncate(1, 39);
-        let part = Part { session: 1, start: 39, tokens: vec![tokens[9]], want: Want::Sample(sampling.clone()) };
+        let part =
+            Part { session: 1, start: 39, tokens: vec![tokens[9]], want: Want::Sample(sampling.clone()) };
         let Ok(WorkOut::Token(next)) = chain.step(&[part]).remove(0) else { panic!("no token") };
         assert_eq!(next.token.0, tokens[10]);
         chain.truncate(1, 0);

@@ -1,5 +1,7 @@
 //! The engine against llama.cpp on real models: token by token, and over a text.
 
+#![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -201,7 +201,9 @@ mod tests {
     use super::*;
 
     fn values(count: usize, seed: u32) -> Vec<f32> {
-        (0..count as u32).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % 2_003) as f32 / 500.0 - 2.0).collect()
+        (0..count as u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) % 2_003) as f32 / 500.0 - 2.0)
+            .collect()
     }
 
     /// The definition, in f64.
