@@ -30,8 +30,7 @@ impl Ours {
         let layers = file.model()?.layers.len() as u32;
         let options = EngineOptions { threads, level, ..EngineOptions::default() };
         let model = Model::load(&file, LayerRange::new(0, layers), &options);
-        let model =
-            model.map_err(|why| EngineError::Ours { path: path.into(), why: why.to_string() })?;
+        let model = model.map_err(|why| EngineError::Ours { path: path.into(), why: why.to_string() })?;
         Ok(Self { path: path.into(), model, level, bytes_a_token: bytes_a_token(&file) })
     }
 
