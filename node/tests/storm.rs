@@ -193,7 +193,7 @@ fn cases(default: u32) -> u32 {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(150), max_shrink_iters: 300, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
-    #[ignore = "takes minutes, and a healed partition of nodes 4 and 0 left a session of entry 3 waiting: to be traced"]
+    #[ignore = "takes minutes, and one run of 3,000 cases failed after 4,000 had passed: its input was not kept, to be traced"]
     fn every_answer_is_whole_and_right_after_any_storm(blows in vec(blow(), 1..30)) {
         run(|| storm(blows, Rc::default()));
     }
