@@ -292,6 +292,7 @@ fn idle_kv_is_freed() {
                 epoch: Epoch(1),
                 model: world::model().name,
                 head: peer(3),
+                head_life: 0,
                 stages: pipeline(&[1, 2]).stages.iter().map(|s| (peer(s.node.0), s.layers)).collect(),
             }),
             start: 0,

@@ -41,12 +41,14 @@ impl<W: World> Head<W> {
         loop {
             let asked = if self.arrived.is_some() { began } else { self.node.now() };
             let token = self.token(choice, &mut deadlines).await?;
+            // Not what the client takes to read it.
+            let took = self.node.now().since(asked);
             self.emit(token).await?;
             if self.wanted() == 0 {
                 return Ok(());
             }
             if asked != began {
-                pace.observe(self.node.now().since(asked));
+                pace.observe(took);
             }
             self.progressed(&pace);
             deadlines = self.deadlines(pace.token_deadline(&self.node.limits));

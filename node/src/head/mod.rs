@@ -168,6 +168,7 @@ impl<W: World> Head<W> {
     fn ask(&self) -> router::Ask {
         router::Ask {
             head: self.node.me,
+            head_life: self.node.incarnation,
             tokens: self.request.prompt.len() as u64
                 + u64::from(self.request.max_tokens).max(self.request.generated.len() as u64),
             doubted: self.doubted.clone(),

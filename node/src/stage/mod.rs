@@ -284,6 +284,7 @@ impl<W: World> Desk<W> {
                     self.node.send_now(to, Lane::Decode, Frame::Close { session, attempt, stage });
                 }
                 Duty::Doubt(peer, lane) => self.node.doubt(peer, lane),
+                Duty::Renew(peer) => self.node.renew(peer, &Lane::ALL),
                 Duty::Stale(session) => self.node.tell(Event::Stale { session }),
             }
         }
