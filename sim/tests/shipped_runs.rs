@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use planner::cost::capacity::{Requests, requests_per_second};
 use planner::cost::constants::RING;
 use planner::cost::predict::predict;
 use sim::outcome::{Outcome, Status};
@@ -91,4 +92,18 @@ fn two_processes_print_the_same_bytes_in_both_worlds() {
         assert_eq!(printed(world, "5"), printed(world, "5"), "{world}");
         assert_ne!(printed(world, "5"), printed(world, "6"), "{world}");
     }
+}
+
+/// Sixteen prompts at once keep the slowest stage busy for most of a minute. The heads once took that for silence: each
+/// session got a token, was given up and replayed, for ever.
+#[test]
+fn a_crowd_of_prompts_is_slow_and_not_silent() {
+    let settings = [("workload.users", "16"), ("workload.requests", "48")].map(|(k, v)| (k.into(), v.into()));
+    let scenario = load(&folder().join("lan4.toml"), &settings, None).unwrap();
+    let outcome = run(&scenario, scenario.seed, WorldKind::Memory, false).unwrap();
+    assert!(outcome.requests.iter().all(|r| r.status == Status::Completed && r.resumptions == 0));
+    let alike = Requests { prompt: 256, output: 128, concurrency: 16 };
+    let most = requests_per_second(&scenario.fleet, &scenario.model, &outcome.plan, &alike);
+    let reached = 48.0 / (outcome.ended_us / 1e6) / most;
+    assert!((0.85..1.2).contains(&reached), "{reached} of what the busiest stage can do");
 }

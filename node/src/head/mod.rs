@@ -68,8 +68,10 @@ pub(crate) struct Head<W: World> {
     doubted: BTreeSet<PeerId>,
     /// Attempts in a row that brought no token.
     fruitless: u32,
-    /// How many of them ended because nobody said anything.
+    /// How many attempts ended because nobody said anything; many tokens in time make it less.
     silences: u32,
+    /// Tokens since the last silence, or since `silences` became less.
+    timely: u32,
     /// The last attempt found no KV room.
     crowded: bool,
     accepted: bool,
@@ -94,6 +96,7 @@ impl<W: World> Head<W> {
             doubted: BTreeSet::new(),
             fruitless: 0,
             silences: 0,
+            timely: 0,
             crowded: false,
             accepted: false,
             give_up_at,
@@ -243,7 +246,7 @@ impl<W: World> Head<W> {
             Setback::Nack(_, Nack::NoRoom) => self.crowded = true,
             Setback::Nack(from, why) => self.doubt(choice, from, why),
             Setback::Silence => {
-                self.silences = self.silences.saturating_add(1);
+                (self.silences, self.timely) = (self.silences.saturating_add(1), 0);
                 self.doubted.extend(choice.route.stages.iter().map(|(peer, _)| *peer));
             }
         }
