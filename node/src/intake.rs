@@ -70,7 +70,7 @@ pub(crate) async fn dispatch<W: World>(node: &Arc<Interior<W>>, from: PeerId, la
     match frame {
         Frame::Steps(steps) => {
             for step in steps {
-                node.stage.arrive(lane, Arrival::Step { from, lane, at, step }).await;
+                node.stage.arrive(lane, Arrival::Step { from, lane, at, step: Box::new(step) }).await;
             }
         }
         Frame::Close { session, attempt, .. } => {

@@ -278,7 +278,7 @@ mod tests {
             start: 100_000,
             count: 1,
             input: StepInput::Hidden(payload),
-            sample: Some(Sampling { temperature: 0.7, seed: u64::MAX }),
+            sample: Some(Sampling::drawn(0.7, u64::MAX)),
         }])
     }
 

@@ -202,7 +202,7 @@ fn a_client_resumes_at_another_entry_with_the_tokens_it_has() {
             prompt: prompt(1, 40),
             generated: tokens.clone(),
             max_tokens: 30,
-            sampling: node::engine::Sampling { temperature: 0.0, seed: 1 },
+            sampling: node::engine::Sampling::drawn(0.0, 1),
         });
         drop(replies);
         let rest = tokens_of(&mesh.clock, resumed, 50).await.unwrap();

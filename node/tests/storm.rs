@@ -72,7 +72,7 @@ impl Client {
             prompt: prompt(self.session, self.len),
             generated: self.got.clone(),
             max_tokens: OUTPUT,
-            sampling: Sampling { temperature: 0.0, seed: 1 },
+            sampling: Sampling::drawn(0.0, 1),
         }));
     }
 

@@ -94,7 +94,7 @@ impl<W: World> Head<W> {
             start,
             count: tokens.len() as u32,
             input: StepInput::Tokens(tokens),
-            sample: sample.then_some(self.request.sampling),
+            sample: sample.then(|| self.request.sampling.clone()),
         }
     }
 

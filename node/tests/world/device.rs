@@ -123,8 +123,9 @@ impl TinyEngine {
         let digests: Vec<u64> = inputs.into_iter().map(|x| kv.push(x)).collect();
         Ok(match work.want {
             Want::Hidden => WorkOut::Hidden(Payload::Virtual { len: 64 * digests.len() as u64, digests }),
-            Want::Sample(_) => WorkOut::Token(Token((digests.last().unwrap() % VOCAB) as u32)),
+            Want::Sample(_) => WorkOut::Token(Token((digests.last().unwrap() % VOCAB) as u32).into()),
             Want::Nothing => WorkOut::Done,
+            other => return Err(EngineError::Unsound(format!("nobody asks for {other:?} here"))),
         })
     }
 }

@@ -159,7 +159,7 @@ impl Mesh {
             prompt: self::prompt(session, prompt),
             generated: Vec::new(),
             max_tokens,
-            sampling: Sampling { temperature: 0.0, seed: 1 },
+            sampling: Sampling::drawn(0.0, 1),
         })
     }
 
