@@ -145,7 +145,7 @@ mod tests {
                 session: SessionId(s),
                 attempt: Attempt(a),
                 position,
-                token: Token(t),
+                sampled: Token(t).into(),
             }),
             any::<(u64, u32, u32, bool)>().prop_map(|(s, a, known, silent)| match silent {
                 true => Frame::Abandon { session: SessionId(s), attempt: Attempt(a), silent },

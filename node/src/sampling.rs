@@ -98,6 +98,21 @@ impl Sampling {
         penalties.map_or(0, |penalties| penalties.window as usize)
     }
 
+    /// What must travel with the first step of an attempt that samples at `tokens.len()`: the same, with as much of the
+    /// past as the penalties look at. Whatever past was there before is forgotten.
+    #[must_use]
+    pub fn after(&self, tokens: &[Token]) -> Self {
+        let seen = &tokens[tokens.len().saturating_sub(self.window().min(WINDOW_MAX))..];
+        Self { past: (self.window() > 0).then(|| seen.into()), ..self.clone() }
+    }
+
+    /// Bytes beyond temperature and seed that it takes on a link, at most: five for a varint and four for a number.
+    pub(crate) fn extra_len(&self) -> u64 {
+        let past = self.past.as_ref().map_or(0, |past| 2 + 5 * past.len());
+        let rules = self.rules.as_ref().map_or(0, |rules| 36 + 9 * rules.biases.len());
+        (past + rules) as u64
+    }
+
     /// Holds every parameter against its bounds; a stranger may have sent them.
     ///
     /// # Errors
@@ -130,6 +145,13 @@ pub struct Sampled {
     pub token: Token,
     /// How likely it and others were, where the rules ask for it.
     pub chances: Option<Box<Chances>>,
+}
+
+impl Sampled {
+    /// Bytes beyond the token that it takes on a link, at most.
+    pub(crate) fn extra_len(&self) -> u64 {
+        self.chances.as_ref().map_or(0, |chances| 6 + 9 * chances.top.len() as u64)
+    }
 }
 
 impl From<Token> for Sampled {

@@ -83,7 +83,7 @@ impl Client {
         let reply = std::pin::pin!(replies.next()).poll(&mut Context::from_waker(Waker::noop()));
         match reply {
             Poll::Pending => return false,
-            Poll::Ready(Some(Reply::Token { position, token })) => {
+            Poll::Ready(Some(Reply::Token { position, token, .. })) => {
                 assert_eq!(
                     position as usize,
                     self.len as usize + self.got.len(),

@@ -322,7 +322,7 @@ impl<W: World> Desk<W> {
             match (result, known.next()) {
                 (Ok(WorkOut::Token(sampled)), _) => {
                     let position = waiting.step.end();
-                    let frame = Frame::Token { session, attempt, position, token: sampled.token };
+                    let frame = Frame::Token { session, attempt, position, sampled };
                     self.node.send_now(known.route.head, Lane::Decode, frame);
                 }
                 (Ok(WorkOut::Hidden(payload)), Some(next)) => {
@@ -346,7 +346,8 @@ impl<W: World> Desk<W> {
     fn refuse(&mut self, session: SessionId, attempt: Attempt, error: EngineError) {
         let why = match error {
             EngineError::NoRoom => Nack::NoRoom,
-            EngineError::Gap { .. } | EngineError::Unsound(_) => Nack::Gap,
+            EngineError::Gap { .. } => Nack::Gap,
+            EngineError::Unsound(_) => Nack::Unsound,
             EngineError::NotLoaded => Nack::NotLoaded,
             EngineError::Device(_) => {
                 self.node.control.notice(Report::Loaded { plan: self.plan, ok: false });

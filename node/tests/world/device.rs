@@ -113,6 +113,9 @@ impl TinyEngine {
         if used + work.count as usize > self.condition.lock().unwrap().room {
             return Err(EngineError::NoRoom);
         }
+        if matches!(&work.input, Input::Tokens(tokens) if tokens.contains(&Token(u32::MAX))) {
+            return Err(EngineError::Unsound("no vocabulary has this token".into()));
+        }
         let inputs: Vec<u64> = match work.input {
             Input::Tokens(tokens) => tokens.iter().map(|t| u64::from(t.0)).collect(),
             Input::Hidden(Payload::Virtual { digests, .. }) => digests,

@@ -1,4 +1,4 @@
-//! The model behind the node's seam: steps and loads run on threads of their own, so that the node goes on meanwhile.
+//! The model behind the node's seam.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,13 +12,13 @@ use super::{EngineOptions, Model};
 use crate::engine::{Engine, EngineError, Work, WorkOut};
 use crate::ids::SessionId;
 
-/// An engine over GGUF files on this disk.
-#[derive(Clone)]
-pub struct CpuEngine {
+/// An engine over GGUF files on this disk that computes where it is called, on its own threads: who calls it waits. For
+/// simulated time, which does not wait for threads, and for programs that do nothing else meanwhile.
+pub struct DirectEngine {
     /// Where each model lies, by its name in plans.
-    files: Arc<BTreeMap<String, PathBuf>>,
+    files: BTreeMap<String, PathBuf>,
     options: EngineOptions,
-    loaded: Arc<Mutex<Option<Loaded>>>,
+    loaded: Option<Loaded>,
 }
 
 struct Loaded {
@@ -26,27 +26,25 @@ struct Loaded {
     model: Model,
 }
 
-impl CpuEngine {
+impl DirectEngine {
     /// An engine that holds nothing yet, with the models it can load.
     pub fn new(files: BTreeMap<String, PathBuf>, options: EngineOptions) -> Self {
-        Self { files: Arc::new(files), options, loaded: Arc::default() }
+        Self { files, options, loaded: None }
     }
 
-    /// The model, once no step is running.
-    fn lock(&self) -> MutexGuard<'_, Option<Loaded>> {
-        // A step that panicked has left a model that may be inconsistent; `step` gives it up.
-        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    fn holds(&self, name: &str, layers: Option<LayerRange>) -> bool {
+        match &self.loaded {
+            Some(held) => Some(held.model.range()) == layers && held.name == name,
+            None => layers.is_none(),
+        }
     }
 
-    fn load_now(&self, name: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
-        let mut loaded = self.lock();
-        let is_there =
-            |held: &Loaded| Some(held.model.range()) == layers && (layers.is_none() || held.name == name);
-        if loaded.as_ref().map_or(layers.is_none(), is_there) {
+    fn load_now(&mut self, name: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
+        if self.holds(name, layers) {
             return Ok(());
         }
         // Memory for both at once may not be there.
-        *loaded = None;
+        self.loaded = None;
         let Some(layers) = layers else { return Ok(()) };
         let file = self.files.get(name);
         let file =
@@ -55,53 +53,96 @@ impl CpuEngine {
         let model = Model::load(&file, layers, &self.options);
         let model =
             model.map_err(|why| EngineError::Device(format!("{}: {why}", file.first_part().display())))?;
-        *loaded = Some(Loaded { name: name.into(), model });
+        self.loaded = Some(Loaded { name: name.into(), model });
         Ok(())
     }
 
-    fn step_now(&self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
-        match &mut *self.lock() {
+    fn step_now(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
+        match &mut self.loaded {
             Some(loaded) => loaded.model.step(batch),
             None => batch.iter().map(|_| Err(EngineError::NotLoaded)).collect(),
         }
     }
 }
 
+impl Engine for DirectEngine {
+    async fn load(&mut self, model: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
+        self.load_now(model, layers)
+    }
+
+    async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
+        self.step_now(&batch)
+    }
+
+    fn truncate(&mut self, session: SessionId, len: u32) {
+        if let Some(loaded) = &mut self.loaded {
+            loaded.model.truncate(session, len);
+        }
+    }
+
+    fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32 {
+        self.loaded.as_mut().map_or(0, |loaded| loaded.model.fork(from, to, len))
+    }
+
+    fn release(&mut self, session: SessionId) {
+        self.truncate(session, 0);
+    }
+
+    fn held(&self) -> Vec<SessionId> {
+        self.loaded.as_ref().map_or_else(Vec::new, |loaded| loaded.model.held())
+    }
+}
+
+/// The same with loads and steps on threads of their own, so that the node goes on meanwhile.
+#[derive(Clone)]
+pub struct CpuEngine {
+    direct: Arc<Mutex<DirectEngine>>,
+}
+
+impl CpuEngine {
+    /// An engine that holds nothing yet, with the models it can load, by their names in plans.
+    pub fn new(files: BTreeMap<String, PathBuf>, options: EngineOptions) -> Self {
+        Self { direct: Arc::new(Mutex::new(DirectEngine::new(files, options))) }
+    }
+
+    /// The engine, once no step is running.
+    fn lock(&self) -> MutexGuard<'_, DirectEngine> {
+        // A step that panicked has left a model that may be inconsistent; `step` gives it up.
+        self.direct.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Engine for CpuEngine {
     async fn load(&mut self, model: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
         let (engine, name) = (self.clone(), model.to_owned());
-        let loading = spawn_blocking(move || engine.load_now(&name, layers));
+        let loading = spawn_blocking(move || engine.lock().load_now(&name, layers));
         loading.await.unwrap_or_else(|why| Err(EngineError::Device(why.to_string())))
     }
 
     async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
         let (engine, count) = (self.clone(), batch.len());
-        match spawn_blocking(move || engine.step_now(&batch)).await {
+        match spawn_blocking(move || engine.lock().step_now(&batch)).await {
             Ok(results) => results,
             Err(why) => {
-                *self.lock() = None;
+                self.lock().loaded = None;
                 (0..count).map(|_| Err(EngineError::Device(why.to_string()))).collect()
             }
         }
     }
 
     fn truncate(&mut self, session: SessionId, len: u32) {
-        if let Some(loaded) = &mut *self.lock() {
-            loaded.model.truncate(session, len);
-        }
+        self.lock().truncate(session, len);
     }
 
     fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32 {
-        self.lock().as_mut().map_or(0, |loaded| loaded.model.fork(from, to, len))
+        self.lock().fork(from, to, len)
     }
 
     fn release(&mut self, session: SessionId) {
-        if let Some(loaded) = &mut *self.lock() {
-            loaded.model.release(session);
-        }
+        self.lock().release(session);
     }
 
     fn held(&self) -> Vec<SessionId> {
-        self.lock().as_ref().map_or_else(Vec::new, |loaded| loaded.model.held())
+        self.lock().held()
     }
 }

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
-pub use self::engine::CpuEngine;
+pub use self::engine::{CpuEngine, DirectEngine};
 use self::kv::{KvCache, KvShape};
 use self::past::Past;
 use self::step::{Cpu, CpuOps, Linear, Rows, Segment, each};
