@@ -263,7 +263,7 @@ fn inputs(layers: LayerRange, work: &Work) -> Result<Vec<u64>, EngineError> {
 }
 
 /// What a session's share costs: logits where a token is sampled.
-fn sequence(work: &Work) -> Sequence {
+pub(crate) fn sequence(work: &Work) -> Sequence {
     let logits = match work.want {
         Want::Sample(_) => 1,
         Want::Verify(_) | Want::Logits => work.count,
