@@ -58,7 +58,9 @@ fn perplexity_is_that_of_llama_cpp(path: &Path) {
     let text = fs::read_to_string(data("text/gpl-2.txt")).unwrap();
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
     let tokens: Vec<u32> = tokenizer.encode(&text, begins, false).into_iter().map(|token| token.0).collect();
-    let mut chain = Chain::load(&file, &[], &EngineOptions::default());
+    // Tests run side by side, one to a core.
+    let options = EngineOptions { threads: 1, ..EngineOptions::default() };
+    let mut chain = Chain::load(&file, &[], &options);
     let mut sum = 0.0;
     for chunk in tokens.chunks_exact(context).take(chunks) {
         let mut chunk = chunk.to_vec();

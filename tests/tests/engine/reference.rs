@@ -13,7 +13,7 @@ use tests::models;
 
 fn load(path: &std::path::Path, precision: Precision) -> Chain {
     let file = GgufFile::open(path).unwrap();
-    Chain::load(&file, &[], &EngineOptions { precision, ..EngineOptions::default() })
+    Chain::load(&file, &[], &EngineOptions { threads: 1, precision, ..EngineOptions::default() })
 }
 
 fn reference(name: &str) -> Vec<Value> {
