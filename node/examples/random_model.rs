@@ -1,7 +1,7 @@
 //! Writes a model with random weights: `cargo run -p node --example random_model -- gemma3 F32 gemma3.gguf`.
 //!
-//! The first argument is `llama`, `llama3` (with a table of rotary frequencies), `qwen2`, `qwen3` or `gemma3` for a tiny
-//! one, or `llama-660m`.
+//! The first argument is `llama`, `llama3` (with a table of rotary frequencies), `qwen2`, `qwen2-yarn` (with waves stretched
+//! by YaRN), `qwen3` or `gemma3` for a tiny one, or `llama-660m`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -34,10 +34,11 @@ fn make(shape: &str, kind: &str, path: &str) -> Result<(), String> {
         "llama" => tiny(Architecture::Llama),
         "llama3" => RandomModel { rope_table: true, ..tiny(Architecture::Llama) },
         "qwen2" => tiny(Architecture::Qwen2),
+        "qwen2-yarn" => RandomModel { kind, ..RandomModel::tiny_yarn() },
         "qwen3" => tiny(Architecture::Qwen3),
         "gemma3" => tiny(Architecture::Gemma3),
         "llama-660m" => RandomModel::llama_660m(kind),
-        _ => return Err("the shape is llama, llama3, qwen2, qwen3, gemma3 or llama-660m".into()),
+        _ => return Err("the shape is llama, llama3, qwen2, qwen2-yarn, qwen3, gemma3 or llama-660m".into()),
     };
     model.write(Path::new(path)).map_err(|error| error.to_string())
 }

@@ -17,7 +17,7 @@ import transformers
 from gguf import GGUFReader
 
 DATA = pathlib.Path("tests/data/logits")
-MODELS = ["llama", "llama3", "qwen2", "qwen3", "gemma3"]
+MODELS = ["llama", "llama3", "qwen2", "qwen2-yarn", "qwen3", "gemma3"]
 TOKENS = [(37 * i + 11) % 256 for i in range(48)]
 # First and last, and around the end of Gemma's window of 8.
 POSITIONS = [0, 1, 7, 8, 9, 20, 46, 47]
@@ -63,6 +63,10 @@ def config(model):
                 "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
             },
         )
+    if model.get("rope.scaling.type") == "yarn":
+        trained = model.get("rope.scaling.original_context_length")
+        factor = model.get("rope.scaling.factor")
+        base |= {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": trained}
     kind = {"llama": "LlamaConfig", "qwen2": "Qwen2Config", "qwen3": "Qwen3Config"}[model.architecture]
     return getattr(transformers, kind)(**common, rope_parameters=base)
 

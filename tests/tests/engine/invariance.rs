@@ -188,3 +188,13 @@ fn a_fork_goes_on_as_its_source_would_and_neither_disturbs_the_other() {
     chain.truncate(3, 100);
     assert_eq!(chain.logits(3, 100, &one), expected_one);
 }
+
+#[test]
+fn a_model_in_several_files_computes_what_it_does_in_one() {
+    let (folder, file) = made(Architecture::Qwen2, GgmlType::Q5_1);
+    let parts = node::real::gguf::split(&file, &folder.path().join("parts"), 3).unwrap();
+    let mut whole = Chain::load(&file, &[], &options(1, Level::best()));
+    let mut split = Chain::load(&GgufFile::open(&parts[1]).unwrap(), &[2], &options(1, Level::best()));
+    let prompt = prompt(1, 20);
+    assert_eq!(whole.logits(1, 0, &prompt), split.logits(1, 0, &prompt));
+}

@@ -60,6 +60,11 @@ fn qwen2() {
 }
 
 #[test]
+fn qwen2_with_waves_stretched_by_yarn() {
+    logits_are_those_of_transformers("qwen2-yarn", RandomModel::tiny_yarn());
+}
+
+#[test]
 fn qwen3() {
     logits_are_those_of_transformers("qwen3", RandomModel::tiny(Architecture::Qwen3));
 }

@@ -7,4 +7,5 @@ mod invariance;
 mod logits;
 mod perplexity;
 mod reference;
+mod seam;
 mod text;

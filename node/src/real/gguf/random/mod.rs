@@ -78,6 +78,8 @@ pub struct RandomModel {
     pub rope_table: bool,
     /// How many times longer the waves of layers that see everything are (`rope.scaling.factor`); 1 for as they are.
     pub rope_factor: f32,
+    /// Tokens the waves were trained for, if they become longer as YaRN has it; 0 for all by the factor.
+    pub yarn_context: u32,
     /// Tokens that a sliding window sees; 0 for none. Gemma 3 only.
     pub window: u32,
     /// Format of the matrices, or what llama.cpp falls back to where their rows do not fit.
@@ -110,6 +112,7 @@ impl RandomModel {
             rope_base: if gemma { 1e6 } else { 1e4 },
             rope_table: false,
             rope_factor: if gemma { 8.0 } else { 1.0 },
+            yarn_context: 0,
             window: if gemma { 8 } else { 0 },
             kind: GgmlType::F32,
             seed: 1,
@@ -132,6 +135,11 @@ impl RandomModel {
             kind,
             ..Self::tiny(Architecture::Llama)
         }
+    }
+
+    /// A tiny Qwen 2 whose waves are stretched to four times the context they were trained for.
+    pub fn tiny_yarn() -> Self {
+        Self { rope_factor: 4.0, yarn_context: 32, ..Self::tiny(Architecture::Qwen2) }
     }
 
     /// Writes the model to `path`. The same shape and seed give the same bytes.
@@ -185,8 +193,11 @@ impl RandomModel {
             writer.set(key("rope.dimension_count"), self.head_width);
         }
         if self.rope_factor != 1.0 {
-            writer.set(key("rope.scaling.type"), "linear");
+            writer.set(key("rope.scaling.type"), if self.yarn_context > 0 { "yarn" } else { "linear" });
             writer.set(key("rope.scaling.factor"), self.rope_factor);
+        }
+        if self.yarn_context > 0 {
+            writer.set(key("rope.scaling.original_context_length"), self.yarn_context);
         }
         if self.window > 0 {
             writer.set(key("attention.sliding_window"), self.window);
