@@ -77,9 +77,19 @@ fn used(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A key or a tensor's name, as it stands in a header.
+fn stored(name: &str) -> Vec<u8> {
+    [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat()
+}
+
+fn has(bytes: &[u8], name: &str) -> bool {
+    let wanted = stored(name);
+    bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
 /// Where the value of metadata `key` begins, or the dimensions of tensor `name`: after the name and four bytes.
 fn place(bytes: &[u8], name: &str) -> usize {
-    let wanted = [&(name.len() as u64).to_le_bytes(), name.as_bytes()].concat();
+    let wanted = stored(name);
     bytes.windows(wanted.len()).position(|window| window == wanted).unwrap() + wanted.len() + 4
 }
 
@@ -111,9 +121,17 @@ fn numbers_out_of_all_bounds_are_refused_by_name_or_do_no_harm() {
             "attention.head_count",
             "attention.head_count_kv",
             "attention.layer_norm_rms_epsilon",
+            "attention.key_length",
+            "attention.value_length",
+            "attention.sliding_window",
+            "rope.dimension_count",
             "rope.freq_base",
+            "rope.scaling.factor",
         ] {
             let key = format!("{architecture}.{key}");
+            if !has(bytes, &key) {
+                continue;
+            }
             for value in numbers.into_iter().chain(floats) {
                 let said = tried(&patched(bytes, place(bytes, &key), &value.to_le_bytes()));
                 // Of layers the planner's reader says how many there are; a context of one token leaves no room.
