@@ -1,7 +1,9 @@
 //! Checks and measurements over the public API of the other crates.
 //!
+//! * [`engine`]: our engine and llama.cpp on the same models, turn by turn.
 //! * [`plots`]: runs every shipped scenario and a few sweeps, and draws what came of them.
 //! * [`validate`]: predicts what others measured, one file per published row, and says how far off it is.
 
+pub mod engine;
 pub mod plots;
 pub mod validate;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bench::{plots, validate};
+use bench::{engine, plots, validate};
 use clap::{Parser, Subcommand};
 
 /// Checks the simulator against the world, and measures it.
@@ -16,6 +16,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measure our engine and llama.cpp side by side.
+    Engine(engine::EngineArgs),
     /// Run the shipped scenarios and a few sweeps, and write CSVs and figures.
     Plots(plots::PlotsArgs),
     /// Predict every published measurement in a folder of cases and report the errors.
@@ -35,8 +37,22 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
+        Command::Engine(arguments) => run_engine(&arguments),
         Command::Plots(arguments) => run_plots(&arguments),
         Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
+    }
+}
+
+fn run_engine(arguments: &engine::EngineArgs) -> ExitCode {
+    match engine::run(arguments, &mut |next| eprintln!("{next}")) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
     }
 }
 

@@ -2,20 +2,10 @@
 
 use std::future::Future;
 
-use planner::plan::LayerRange;
-use serde::{Deserialize, Serialize};
-
 use crate::ids::{SessionId, Token};
+pub use crate::sampling::{Chances, Penalties, Rules, Sampled, Sampling};
 use crate::wire::Payload;
-
-/// How the last stage chooses a token. Draws are a function of (seed, position): any split gives the same tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Sampling {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// Seed of the draws.
-    pub seed: u64,
-}
+use planner::plan::LayerRange;
 
 /// What goes into a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,12 +17,16 @@ pub enum Input {
 }
 
 /// What is wanted out of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Want {
     /// The residual stream, for the next stage.
     Hidden,
     /// On the last stage: the token that follows the last position.
     Sample(Sampling),
+    /// On the last stage: the token that follows each position, to hold drafted tokens against.
+    Verify(Sampling),
+    /// On the last stage: the logits of each position.
+    Logits,
     /// On the last stage, for chunks of a prompt before its end: nothing but the KV entries.
     Nothing,
 }
@@ -57,8 +51,12 @@ pub struct Work {
 pub enum WorkOut {
     /// For the next stage.
     Hidden(Payload),
-    /// Sampled.
-    Token(Token),
+    /// Sampled after the last position.
+    Token(Sampled),
+    /// Sampled after each position.
+    Tokens(Vec<Sampled>),
+    /// `[positions][vocabulary]` of f32.
+    Logits(Payload),
     /// Nothing was asked for.
     Done,
 }
@@ -80,6 +78,9 @@ pub enum EngineError {
     /// No layers are loaded, or others than asked for.
     #[error("layers not loaded")]
     NotLoaded,
+    /// The step contradicts itself or the model: nobody should have sent it.
+    #[error("unsound step: {0}")]
+    Unsound(String),
     /// The weights are not on this disk, or the device failed.
     #[error("device: {0}")]
     Device(String),
@@ -100,6 +101,13 @@ pub trait Engine: Send + 'static {
 
     /// Forgets KV from position `len` on: speculation rolls back.
     fn truncate(&mut self, session: SessionId, len: u32);
+
+    /// Lets `to` begin with the first `len` positions of `from`, without computing them again where the engine can.
+    /// Gives how many it took over: the first step of `to` starts there.
+    fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32 {
+        let _ = (from, to, len);
+        0
+    }
 
     /// Forgets the session.
     fn release(&mut self, session: SessionId);

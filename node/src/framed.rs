@@ -123,7 +123,7 @@ mod tests {
             payload().prop_map(StepInput::Hidden),
         ];
         let sampling = proptest::option::of(
-            (0.0f32..2.0, any::<u64>()).prop_map(|(temperature, seed)| Sampling { temperature, seed }),
+            (0.0f32..2.0, any::<u64>()).prop_map(|(temperature, seed)| Sampling::drawn(temperature, seed)),
         );
         (any::<(u64, u32, u16, u32, u32)>(), proptest::option::of(route()), input, sampling).prop_map(
             |((session, attempt, stage, start, count), route, input, sample)| Step {
@@ -146,7 +146,7 @@ mod tests {
                 session: SessionId(s),
                 attempt: Attempt(a),
                 position,
-                token: Token(t),
+                sampled: Token(t).into(),
             }),
             any::<(u64, u32, u32, bool)>().prop_map(|(s, a, known, silent)| match silent {
                 true => Frame::Abandon { session: SessionId(s), attempt: Attempt(a), silent },

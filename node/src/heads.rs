@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::mpsc;
 
-use crate::ids::{Attempt, PeerId, SessionId, Token};
+use crate::engine::Sampled;
+use crate::ids::{Attempt, PeerId, SessionId};
 use crate::wire::Nack;
 
 /// What reaches a head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Letter {
     /// From the last stage.
-    Token { attempt: Attempt, position: u32, token: Token },
+    Token { attempt: Attempt, position: u32, sampled: Sampled },
     /// From the stage on `from`, or from this node's own outbox.
     Nack { from: PeerId, attempt: Attempt, why: Nack },
 }

@@ -70,14 +70,14 @@ pub(crate) async fn dispatch<W: World>(node: &Arc<Interior<W>>, from: PeerId, la
     match frame {
         Frame::Steps(steps) => {
             for step in steps {
-                node.stage.arrive(lane, Arrival::Step { from, lane, at, step }).await;
+                node.stage.arrive(lane, Arrival::Step { from, lane, at, step: Box::new(step) }).await;
             }
         }
         Frame::Close { session, attempt, .. } => {
             node.stage.arrive(Lane::Decode, Arrival::Close { session, attempt }).await;
         }
-        Frame::Token { session, attempt, position, token } => {
-            node.heads.deliver(session, Letter::Token { attempt, position, token });
+        Frame::Token { session, attempt, position, sampled } => {
+            node.heads.deliver(session, Letter::Token { attempt, position, sampled });
         }
         Frame::Nack { session, attempt, why } => {
             if !node.heads.deliver(session, Letter::Nack { from, attempt, why }) {
@@ -94,8 +94,8 @@ pub(crate) async fn dispatch<W: World>(node: &Arc<Interior<W>>, from: PeerId, la
 /// The same for what this node sends itself without waiting: tokens and nacks of its stage to its heads.
 pub(crate) fn dispatch_now<W: World>(node: &Arc<Interior<W>>, frame: Frame) {
     match frame {
-        Frame::Token { session, attempt, position, token } => {
-            node.heads.deliver(session, Letter::Token { attempt, position, token });
+        Frame::Token { session, attempt, position, sampled } => {
+            node.heads.deliver(session, Letter::Token { attempt, position, sampled });
         }
         Frame::Nack { session, attempt, why } => {
             node.heads.deliver(session, Letter::Nack { from: node.me, attempt, why });

@@ -9,6 +9,7 @@
 //! * [`clock`]: the only source of now and of waiting.
 //! * [`transport`]: one-way streams of frames, by peer and lane.
 //! * [`engine`]: a range of layers on one device, and its KV cache.
+//! * [`sampling`]: how the last stage chooses a token.
 //! * [`probe`]: what a node tells about itself.
 //! * [`wire`]: the frames; [`framed`] puts them on byte streams.
 //! * [`limits`]: every bound in one place.
@@ -20,7 +21,14 @@
 //! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
 //! * `control`: who is alive, which plan holds, what of it serves.
 //! * `outbox`, `intake`: what leaves, what comes in.
+//!
+//! Real machines, behind cargo features so that the simulator is built without them:
+//!
+//! * [`real`] (`engine`): the CPU engine over GGUF files.
+//! * [`cli`] (`cli`): the commands of `meshwright`.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod clock;
 mod control;
 pub mod engine;
@@ -36,7 +44,10 @@ mod node;
 mod outbox;
 pub mod plans;
 pub mod probe;
+#[cfg(feature = "engine")]
+pub mod real;
 pub mod router;
+pub mod sampling;
 mod stage;
 mod tasks;
 pub mod transport;

@@ -5,7 +5,7 @@ use planner::cost::constants::{FRAME_HEADER_BYTES, TOKEN_FRAME_BYTES};
 use planner::plan::{Epoch, LayerRange, Plan};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Sampling;
+use crate::engine::{Sampled, Sampling};
 use crate::ids::{Attempt, PeerId, PlanId, SessionId, Token};
 
 /// A tensor, or what stands for one in a simulation.
@@ -95,6 +95,8 @@ pub enum Nack {
     PreviousLost,
     /// The session has been here with this attempt, of another head: only a higher one counts.
     Superseded(Attempt),
+    /// The step contradicts itself or the model: no other attempt of this session would do better.
+    Unsound,
 }
 
 /// What goes over a stream.
@@ -110,8 +112,8 @@ pub enum Frame {
         attempt: Attempt,
         /// Its place in the session, prompt included.
         position: u32,
-        /// The token.
-        token: Token,
+        /// The token, and how likely it and others were where the session asks for that.
+        sampled: Sampled,
     },
     /// From a stage to the head: this attempt is over.
     Nack {
@@ -218,9 +220,8 @@ impl Frame {
     pub fn wire_len(&self) -> u64 {
         match self {
             Frame::Steps(steps) => FRAME_HEADER_BYTES + steps.iter().map(Step::wire_len).sum::<u64>(),
-            Frame::Token { .. } | Frame::Nack { .. } | Frame::Close { .. } | Frame::Abandon { .. } => {
-                TOKEN_FRAME_BYTES
-            }
+            Frame::Token { sampled, .. } => TOKEN_FRAME_BYTES + sampled.extra_len(),
+            Frame::Nack { .. } | Frame::Close { .. } | Frame::Abandon { .. } => TOKEN_FRAME_BYTES,
             Frame::Control(Control::Publish { plan, .. }) => {
                 FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64
             }
@@ -254,10 +255,11 @@ impl Step {
     }
 
     fn wire_len(&self) -> u64 {
-        match &self.input {
+        let input = match &self.input {
             StepInput::Tokens(tokens) => 4 * tokens.len() as u64,
             StepInput::Hidden(payload) => payload.wire_len(),
-        }
+        };
+        input + self.sample.as_ref().map_or(0, Sampling::extra_len)
     }
 }
 
@@ -266,6 +268,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
     use super::*;
+    use crate::engine::{Chances, Penalties, Rules};
+    use crate::sampling::{BIASES_MAX, CHANCES_MAX, WINDOW_MAX};
 
     fn encoded(frame: &Frame) -> u64 {
         crate::framed::encode(frame).unwrap().len() as u64
@@ -280,7 +284,7 @@ mod tests {
             start: 100_000,
             count: 1,
             input: StepInput::Hidden(payload),
-            sample: Some(Sampling { temperature: 0.7, seed: u64::MAX }),
+            sample: Some(Sampling::drawn(0.7, u64::MAX)),
         }])
     }
 
@@ -296,7 +300,7 @@ mod tests {
     #[test]
     fn a_link_is_charged_at_least_what_small_frames_take_encoded() {
         let (session, attempt) = (SessionId(u64::MAX), Attempt(u32::MAX));
-        let token = Frame::Token { session, attempt, position: u32::MAX, token: Token(u32::MAX) };
+        let token = Frame::Token { session, attempt, position: u32::MAX, sampled: Token(u32::MAX).into() };
         let nack = Frame::Nack { session, attempt, why: Nack::Superseded(attempt) };
         let close = Frame::Close { session, attempt, stage: u16::MAX };
         let abandon = Frame::Abandon { session, attempt, silent: true };
@@ -316,6 +320,30 @@ mod tests {
         for frame in [token, nack, close, abandon, ping, pong, want, serving] {
             assert!(frame.wire_len() >= encoded(&frame), "{frame:?}");
         }
+    }
+
+    #[test]
+    fn a_link_is_charged_at_least_what_sampling_rules_and_log_probabilities_take_encoded() {
+        let penalties = Penalties { window: u32::MAX, repeat: 1.0, presence: 1.0, frequency: 1.0 };
+        let rules = Rules {
+            top_k: u32::MAX,
+            penalties: Some(penalties),
+            biases: vec![(Token(u32::MAX), 1.0); BIASES_MAX],
+            chances: Some(u8::MAX),
+            ..Rules::default()
+        };
+        let past = Some(vec![Token(u32::MAX); WINDOW_MAX].into());
+        let sampling = Sampling { past, ..Sampling::drawn(0.7, u64::MAX).with(rules) };
+        let mut frame = decode_step(Payload::Real(Bytes::new()));
+        if let Frame::Steps(steps) = &mut frame {
+            steps[0].sample = Some(sampling);
+        }
+        assert!(frame.wire_len() >= encoded(&frame), "{} for {}", frame.wire_len(), encoded(&frame));
+        let chances = Chances { chosen: -1.0, top: vec![(Token(u32::MAX), -1.0); CHANCES_MAX] };
+        let sampled = Sampled { token: Token(u32::MAX), chances: Some(Box::new(chances)) };
+        let (session, attempt) = (SessionId(u64::MAX), Attempt(u32::MAX));
+        let frame = Frame::Token { session, attempt, position: u32::MAX, sampled };
+        assert!(frame.wire_len() >= encoded(&frame), "{} for {}", frame.wire_len(), encoded(&frame));
     }
 
     #[test]

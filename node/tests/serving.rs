@@ -5,6 +5,7 @@ mod world;
 
 use std::time::Duration;
 
+use node::engine::{Rules, Sampling};
 use node::ids::{Attempt, SessionId, Token};
 use node::probe::Event;
 use node::transport::Lane;
@@ -218,13 +219,42 @@ fn a_client_resumes_at_another_entry_with_the_tokens_it_has() {
             prompt: prompt(1, 40),
             generated: tokens.clone(),
             max_tokens: 30,
-            sampling: node::engine::Sampling { temperature: 0.0, seed: 1 },
+            sampling: node::engine::Sampling::drawn(0.0, 1),
         });
         drop(replies);
         let rest = tokens_of(&mesh.clock, resumed, 50).await.unwrap();
         let all: Vec<Token> = tokens.into_iter().chain(rest).collect();
         assert_eq!(all, world::device::reference(world::LAYERS, &prompt(1, 40), 30));
         mesh.drained().await;
+    });
+}
+
+fn request(prompt: Vec<Token>, sampling: Sampling) -> Request {
+    Request { session: SessionId(1), prompt, generated: Vec::new(), max_tokens: 4, sampling }
+}
+
+/// Such a session was replayed until its patience ended: the stage took the step for one that came out of order.
+#[test]
+fn a_request_that_no_device_can_compute_ends_at_the_first_attempt() {
+    run(|| async {
+        let mesh = Mesh::new(2, Some(plan(&[&[1, 0]])));
+        mesh.serving(0).await;
+        let mut replies = mesh.nodes[&0].ask(request(vec![Token(5), Token(u32::MAX)], Sampling::GREEDY));
+        let Some(Reply::Failed(why)) = replies.next().await else { panic!("it must fail") };
+        assert!(why.contains("cannot compute the request"), "{why}");
+        mesh.drained().await;
+        assert_eq!(mesh.resumed(), 0);
+    });
+}
+
+#[test]
+fn rules_out_of_their_bounds_are_refused_before_anything_is_sent() {
+    run(|| async {
+        let mesh = Mesh::new(2, Some(plan(&[&[0, 1]])));
+        let sampling = Sampling::GREEDY.with(Rules { top_p: 7.0, ..Rules::default() });
+        let mut replies = mesh.nodes[&0].ask(request(vec![Token(5)], sampling));
+        let Some(Reply::Refused(why)) = replies.next().await else { panic!("it must be refused") };
+        assert_eq!(why, "sampling: top_p must be above 0 and at most 1");
     });
 }
 
@@ -237,7 +267,7 @@ fn frames_of_old_attempts_and_of_nobody_change_nothing() {
         mesh.sleep(Duration::from_millis(60)).await;
         let (session, wrong) = (SessionId(1), Token(3));
         for position in 38..60 {
-            let frame = Frame::Token { session, attempt: Attempt(7), position, token: wrong };
+            let frame = Frame::Token { session, attempt: Attempt(7), position, sampled: wrong.into() };
             mesh.net.forge(1, 0, frame).await;
         }
         let why = node::wire::Nack::Gap;
@@ -246,7 +276,12 @@ fn frames_of_old_attempts_and_of_nobody_change_nothing() {
             .forge(
                 1,
                 0,
-                Frame::Token { session: SessionId(99), attempt: Attempt(0), position: 1, token: wrong },
+                Frame::Token {
+                    session: SessionId(99),
+                    attempt: Attempt(0),
+                    position: 1,
+                    sampled: wrong.into(),
+                },
             )
             .await;
         whole(&mesh.clock, running, 1, 40, 60).await;

@@ -78,7 +78,7 @@ impl Client {
             prompt: prompt(self.session, self.len),
             generated: self.got.clone(),
             max_tokens: OUTPUT,
-            sampling: Sampling { temperature: 0.0, seed: 1 },
+            sampling: Sampling::drawn(0.0, 1),
         }));
     }
 
@@ -89,7 +89,7 @@ impl Client {
         let reply = std::pin::pin!(replies.next()).poll(&mut Context::from_waker(Waker::noop()));
         match reply {
             Poll::Pending => return false,
-            Poll::Ready(Some(Reply::Token { position, token })) => {
+            Poll::Ready(Some(Reply::Token { position, token, .. })) => {
                 assert_eq!(
                     position as usize,
                     self.len as usize + self.got.len(),

@@ -106,7 +106,7 @@ pub(crate) fn reference(
 mod tests {
     use super::*;
 
-    const GREEDY: Sampling = Sampling { temperature: 0.0, seed: 0 };
+    const GREEDY: Sampling = Sampling::GREEDY;
 
     fn prompt(text: &[u32]) -> Vec<Token> {
         text.iter().copied().map(Token).collect()
@@ -125,8 +125,9 @@ mod tests {
 
     #[test]
     fn draws_depend_on_the_seed_only_above_zero_temperature() {
-        let of =
-            |temperature, seed| reference(4, 32_000, &Sampling { temperature, seed }, &prompt(&[1, 2]), 6);
+        let of = |temperature, seed| {
+            reference(4, 32_000, &Sampling::drawn(temperature, seed), &prompt(&[1, 2]), 6)
+        };
         assert_eq!(of(0.0, 1), of(0.0, 2));
         assert_ne!(of(0.8, 1), of(0.8, 2));
     }

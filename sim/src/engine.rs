@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use node::clock::Clock;
-use node::engine::{Engine, EngineError, Input, Sampling, Want, Work, WorkOut};
+use node::engine::{Engine, EngineError, Input, Sampled, Sampling, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
 use node::wire::Payload;
 use planner::cost::constants::Software;
@@ -203,9 +203,21 @@ impl<C: Clock> SimEngine<C> {
             }
             Want::Sample(sampling) => {
                 let last = digests.last().copied().unwrap_or_default();
-                WorkOut::Token(sample(last, sampling, work.start + work.count, self.spec.model.vocab))
+                WorkOut::Token(self.sampled(last, sampling, work.start + work.count))
+            }
+            Want::Verify(sampling) => {
+                let after = digests.into_iter().zip(work.start + 1..);
+                WorkOut::Tokens(after.map(|(word, at)| self.sampled(word, sampling, at)).collect())
+            }
+            Want::Logits => {
+                let len = 4 * u64::from(self.spec.model.vocab) * u64::from(work.count);
+                WorkOut::Logits(Payload::Virtual { len, digests })
             }
         }
+    }
+
+    fn sampled(&self, word: u64, sampling: &Sampling, position: u32) -> Sampled {
+        sample(word, sampling, position, self.spec.model.vocab).into()
     }
 
     /// How long the step takes on this device today.
@@ -251,8 +263,12 @@ fn inputs(layers: LayerRange, work: &Work) -> Result<Vec<u64>, EngineError> {
 }
 
 /// What a session's share costs: logits where a token is sampled.
-fn sequence(work: &Work) -> Sequence {
-    let logits = u32::from(matches!(work.want, Want::Sample(_)));
+pub(crate) fn sequence(work: &Work) -> Sequence {
+    let logits = match work.want {
+        Want::Sample(_) => 1,
+        Want::Verify(_) | Want::Logits => work.count,
+        Want::Hidden | Want::Nothing => 0,
+    };
     Sequence { new_tokens: work.count, context: work.start, logits }
 }
 

@@ -5,6 +5,7 @@
 //! * [`seed`]: one seed for everything random, forked by name.
 //! * [`link`]: the network as arithmetic: Wi-Fi airtime, LAN, WAN, lanes, jitter, loss, partitions.
 //! * [`engine`]: the simulated device; `digest` is what it computes.
+//! * [`paced`]: a real engine at the pace of the formula, for values that are a model's.
 //! * [`mesh`]: a mesh under test and the [`mesh::Play`] that runs on it, the same in both worlds.
 //! * [`memory`]: the world for figures and thousands of nodes.
 //! * [`over_turmoil`]: the world of hardship: real framing over turmoil, up to about 30 hosts.
@@ -32,6 +33,7 @@ pub mod mesh;
 pub mod oracle;
 pub mod outcome;
 pub mod over_turmoil;
+pub mod paced;
 pub mod record;
 pub mod report;
 pub mod run;

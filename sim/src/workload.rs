@@ -138,7 +138,7 @@ pub(crate) fn prompt(seed: Seed, number: u32, count: u32, vocabulary: u32) -> Ve
 /// both.
 pub(crate) fn sampling(seed: Seed, number: u32) -> Sampling {
     let temperature = if number.is_multiple_of(2) { 0.0 } else { 0.7 };
-    Sampling { temperature, seed: seed.fork("sampling").fork_index(u64::from(number)).value() }
+    Sampling::drawn(temperature, seed.fork("sampling").fork_index(u64::from(number)).value())
 }
 
 /// A length, at least one token.

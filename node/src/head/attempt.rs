@@ -8,6 +8,7 @@ use super::pace::Pace;
 use super::{End, Head, Reply, Setback, Stop};
 use crate::clock::{Clock, Instant};
 use crate::control::Report;
+use crate::engine::{Sampled, Sampling};
 use crate::heads::Letter;
 use crate::ids::Token;
 use crate::outbox::{Concern, Parcel};
@@ -45,10 +46,11 @@ impl<W: World> Head<W> {
         self.prefill(choice, &mut deadlines).await?;
         loop {
             let asked = if self.arrived.is_some() { began } else { self.node.now() };
-            let token = self.token(choice, &mut deadlines).await?;
+            let sampled = self.token(choice, &mut deadlines).await?;
+            let token = sampled.token;
             // Not what the client takes to read it.
             let took = self.node.now().since(asked);
-            self.emit(token).await?;
+            self.emit(sampled).await?;
             if self.wanted() == 0 {
                 return Ok(());
             }
@@ -57,7 +59,8 @@ impl<W: World> Head<W> {
             }
             self.progressed(&pace);
             deadlines = self.deadlines(&pace, pace.token_deadline(&self.node.limits));
-            let step = self.step(choice, self.position() - 1, vec![token], true, false);
+            let mut step = self.step(choice, self.position() - 1, vec![token], false);
+            step.sample = Some(Sampling { past: None, ..self.request.sampling.clone() });
             self.push(choice, Lane::Decode, step, &mut deadlines).await?;
         }
     }
@@ -92,13 +95,14 @@ impl<W: World> Head<W> {
         let last = chunks.len() - 1;
         for (i, chunk) in chunks.enumerate() {
             let start = i as u32 * PREFILL_CHUNK;
-            let step = self.step(choice, start, chunk.to_vec(), i == last, i == 0);
+            let mut step = self.step(choice, start, chunk.to_vec(), i == 0);
+            step.sample = (i == last).then(|| self.request.sampling.after(&tokens));
             self.push(choice, lane, step, deadlines).await?;
         }
         Ok(())
     }
 
-    fn step(&self, choice: &Choice, start: u32, tokens: Vec<Token>, sample: bool, is_first: bool) -> Step {
+    fn step(&self, choice: &Choice, start: u32, tokens: Vec<Token>, is_first: bool) -> Step {
         Step {
             session: self.request.session,
             attempt: self.attempt,
@@ -107,7 +111,7 @@ impl<W: World> Head<W> {
             start,
             count: tokens.len() as u32,
             input: StepInput::Tokens(tokens),
-            sample: sample.then_some(self.request.sampling),
+            sample: None,
         }
     }
 
@@ -134,10 +138,10 @@ impl<W: World> Head<W> {
     }
 
     /// Waits for the token of the next position.
-    async fn token(&mut self, choice: &Choice, deadlines: &mut Deadlines) -> Result<Token, Stop> {
+    async fn token(&mut self, choice: &Choice, deadlines: &mut Deadlines) -> Result<Sampled, Stop> {
         loop {
-            if let Some(token) = self.arrived.take() {
-                return Ok(token);
+            if let Some(sampled) = self.arrived.take() {
+                return Ok(sampled);
             }
             self.notice(choice, deadlines).await?;
         }
@@ -165,10 +169,10 @@ impl<W: World> Head<W> {
 
     fn read(&mut self, letter: Letter) -> Result<(), Stop> {
         match letter {
-            Letter::Token { attempt, position, token }
+            Letter::Token { attempt, position, sampled }
                 if attempt == self.attempt && position == self.position() && self.arrived.is_none() =>
             {
-                self.arrived = Some(token);
+                self.arrived = Some(sampled);
                 Ok(())
             }
             Letter::Nack { from, attempt, why } if attempt == self.attempt => {
@@ -202,12 +206,13 @@ impl<W: World> Head<W> {
     }
 
     /// Gives the token to the client; waits while that is behind.
-    async fn emit(&mut self, token: Token) -> Result<(), Stop> {
+    async fn emit(&mut self, sampled: Sampled) -> Result<(), Stop> {
         let (session, position) = (self.request.session, self.position());
+        let Sampled { token, chances } = sampled;
         self.request.generated.push(token);
         self.node.tell(Event::Emitted { session, position, token });
         let deadline = self.node.now().after(self.node.limits.client_stall);
-        let sent = self.replies.send(Reply::Token { position, token });
+        let sent = self.replies.send(Reply::Token { position, token, chances });
         match self.node.clock.timeout_at(deadline, sent).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(Stop::End(End::Cancelled)),

@@ -17,8 +17,9 @@ pub use self::request::{Replies, Reply, Request};
 
 use self::pace::Pace;
 use crate::clock::{Clock, Instant};
+use crate::engine::Sampled;
 use crate::heads::LetterBox;
-use crate::ids::{Attempt, PeerId, Token};
+use crate::ids::{Attempt, PeerId};
 use crate::interior::Interior;
 use crate::plans::Published;
 use crate::probe::Event;
@@ -63,7 +64,7 @@ pub(crate) struct Head<W: World> {
     ticket: u64,
     attempt: Attempt,
     /// A token that came before the head waited for it.
-    arrived: Option<Token>,
+    arrived: Option<Sampled>,
     /// Peers that may be the reason of past setbacks.
     doubted: BTreeSet<PeerId>,
     /// Attempts in a row that brought no token.
@@ -128,6 +129,9 @@ impl<W: World> Head<W> {
         if self.request.prompt.is_empty() {
             return Err(End::Refused("the prompt is empty; send at least one token".into()));
         }
+        if let Err(why) = self.request.sampling.check() {
+            return Err(End::Refused(why.to_string()));
+        }
         while self.wanted() > 0 {
             self.wait_for_room().await?;
             let choice = self.find_way().await?;
@@ -136,6 +140,10 @@ impl<W: World> Head<W> {
             let outcome = self.attempt(&choice).await;
             match outcome {
                 Ok(()) => self.close(&choice).await,
+                Err(Stop::Setback(setback @ Setback::Nack(_, Nack::Unsound))) => {
+                    self.abandon(&choice, setback);
+                    return Err(End::Failed(self.words(setback)));
+                }
                 Err(Stop::End(end)) => {
                     self.close(&choice).await;
                     return Err(end);
@@ -329,6 +337,12 @@ impl<W: World> Head<W> {
                 format!("{} missed tokens of the session", name(from))
             }
             Setback::Nack(from, Nack::Superseded(_)) => format!("{} serves a newer attempt", name(from)),
+            Setback::Nack(from, Nack::Unsound) => {
+                format!(
+                    "{} cannot compute the request: its model knows other tokens, or other rules",
+                    name(from)
+                )
+            }
         }
     }
 

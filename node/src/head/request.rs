@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use crate::engine::Sampling;
+use crate::engine::{Chances, Sampling};
 use crate::ids::{SessionId, Token};
 
 /// A request for tokens.
@@ -16,12 +16,12 @@ pub struct Request {
     pub generated: Vec<Token>,
     /// All output tokens wanted, those in `generated` included.
     pub max_tokens: u32,
-    /// How tokens are chosen.
+    /// How tokens are chosen. Its `past` need not be filled: the head knows it.
     pub sampling: Sampling,
 }
 
 /// One thing a client gets.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Reply {
     /// The next token. Each position comes once, in order.
     Token {
@@ -29,6 +29,8 @@ pub enum Reply {
         position: u32,
         /// Which.
         token: Token,
+        /// How likely it and others were, where the request asks for it.
+        chances: Option<Box<Chances>>,
     },
     /// All tokens have come.
     End,

@@ -29,7 +29,7 @@ use crate::world::World;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Arrival {
     /// Tokens on their way.
-    Step { from: PeerId, lane: Lane, at: Instant, step: Step },
+    Step { from: PeerId, lane: Lane, at: Instant, step: Box<Step> },
     /// The session has ended.
     Close { session: SessionId, attempt: Attempt },
     /// The head has given the attempt up.
@@ -291,7 +291,7 @@ impl<W: World> Desk<W> {
         let now = self.node.now();
         self.returning.came(&arrival);
         match arrival {
-            Arrival::Step { from, lane, at, step } => self.sessions.step(from, lane, at, step),
+            Arrival::Step { from, lane, at, step } => self.sessions.step(from, lane, at, *step),
             Arrival::Close { session, attempt } => self.sessions.close(session, attempt, now),
             Arrival::Abandon { session, attempt, silent } => {
                 self.sessions.abandon(session, attempt, silent, now);
@@ -322,9 +322,9 @@ impl<W: World> Desk<W> {
         for mut waiting in batch {
             let step = &mut waiting.step;
             let Some(known) = self.sessions.alive(step.session, step.attempt) else { continue };
-            let want = match (known.next(), step.sample) {
+            let want = match (known.next(), &step.sample) {
                 (Some(_), _) => Want::Hidden,
-                (None, Some(sampling)) => Want::Sample(sampling),
+                (None, Some(sampling)) => Want::Sample(sampling.clone()),
                 (None, None) => Want::Nothing,
             };
             let input = match std::mem::replace(&mut step.input, StepInput::Tokens(Vec::new())) {
@@ -346,9 +346,9 @@ impl<W: World> Desk<W> {
             let (session, attempt) = (waiting.step.session, waiting.step.attempt);
             let Some(known) = self.sessions.alive(session, attempt) else { continue };
             match (result, known.next()) {
-                (Ok(WorkOut::Token(token)), _) => {
+                (Ok(WorkOut::Token(sampled)), _) => {
                     let position = waiting.step.end();
-                    let frame = Frame::Token { session, attempt, position, token };
+                    let frame = Frame::Token { session, attempt, position, sampled };
                     self.node.send_now(known.route.head, Lane::Decode, frame);
                 }
                 (Ok(WorkOut::Hidden(payload)), Some(next)) => {
@@ -380,6 +380,7 @@ impl<W: World> Desk<W> {
         let why = match error {
             EngineError::NoRoom => Nack::NoRoom,
             EngineError::Gap { .. } => Nack::Gap,
+            EngineError::Unsound(_) => Nack::Unsound,
             EngineError::NotLoaded => Nack::NotLoaded,
             EngineError::Device(_) => {
                 self.node.control.notice(Report::Loaded { plan: self.plan, ok: false });

@@ -113,6 +113,9 @@ impl TinyEngine {
         if used + work.count as usize > self.condition.lock().unwrap().room {
             return Err(EngineError::NoRoom);
         }
+        if matches!(&work.input, Input::Tokens(tokens) if tokens.contains(&Token(u32::MAX))) {
+            return Err(EngineError::Unsound("no vocabulary has this token".into()));
+        }
         let inputs: Vec<u64> = match work.input {
             Input::Tokens(tokens) => tokens.iter().map(|t| u64::from(t.0)).collect(),
             Input::Hidden(Payload::Virtual { digests, .. }) => digests,
@@ -123,8 +126,9 @@ impl TinyEngine {
         let digests: Vec<u64> = inputs.into_iter().map(|x| kv.push(x)).collect();
         Ok(match work.want {
             Want::Hidden => WorkOut::Hidden(Payload::Virtual { len: 64 * digests.len() as u64, digests }),
-            Want::Sample(_) => WorkOut::Token(Token((digests.last().unwrap() % VOCAB) as u32)),
+            Want::Sample(_) => WorkOut::Token(Token((digests.last().unwrap() % VOCAB) as u32).into()),
             Want::Nothing => WorkOut::Done,
+            other => return Err(EngineError::Unsound(format!("nobody asks for {other:?} here"))),
         })
     }
 }

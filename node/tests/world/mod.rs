@@ -159,7 +159,7 @@ impl Mesh {
             prompt: self::prompt(session, prompt),
             generated: Vec::new(),
             max_tokens,
-            sampling: Sampling { temperature: 0.0, seed: 1 },
+            sampling: Sampling::drawn(0.0, 1),
         })
     }
 
@@ -218,7 +218,7 @@ pub(crate) async fn tokens_of(
     loop {
         let reply = clock.timeout_at(deadline, replies.next()).await.map_err(|_| "no end within 600 s")?;
         match reply {
-            Some(Reply::Token { position, token }) => {
+            Some(Reply::Token { position, token, .. }) => {
                 assert_eq!(position as usize, len as usize + got.len(), "positions are not gapless");
                 got.push(token);
             }

@@ -272,7 +272,7 @@ impl Desk {
         };
         let record = &mut ticket.record;
         let status = match reply {
-            Some(Reply::Token { position, token }) => {
+            Some(Reply::Token { position, token, .. }) => {
                 let expected = record.prompt + record.tokens.len() as u32;
                 if position == expected {
                     record.tokens.push(token);

@@ -52,8 +52,8 @@ impl<E: Engine> Engine for Buggy<E> {
         }
         let mut outs = self.sound.step(batch).await;
         for out in outs.iter_mut().filter(|_| self.bug == Bug::WrongToken && tenth) {
-            if let Ok(WorkOut::Token(token)) = out {
-                token.0 ^= 1;
+            if let Ok(WorkOut::Token(sampled)) = out {
+                sampled.token.0 ^= 1;
             }
         }
         outs

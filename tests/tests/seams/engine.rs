@@ -19,7 +19,7 @@ use sim::seed::Seed;
 use crate::fixture;
 
 const LAYERS: u32 = 9;
-const SAMPLING: Sampling = Sampling { temperature: 0.7, seed: 5 };
+const SAMPLING: Sampling = Sampling::drawn(0.7, 5);
 
 fn in_paused_time<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap().block_on(
@@ -138,8 +138,8 @@ impl Ring {
             for ((session, _, tokens, _), output) in batch.iter().zip(outputs) {
                 let index = session.0 as usize;
                 done[index] += tokens.len();
-                if let WorkOut::Token(token) = output {
-                    streams[index].push(token);
+                if let WorkOut::Token(sampled) = output {
+                    streams[index].push(sampled.token);
                 }
             }
         }

@@ -5,5 +5,6 @@ mod check;
 mod engine;
 mod fixture;
 mod link;
+mod real_model;
 mod ring;
 mod worlds;

@@ -30,7 +30,7 @@ use crate::fixture;
 
 const LAYERS: u32 = 12;
 const SECOND: u64 = 1_000_000_000;
-const SAMPLING: Sampling = Sampling { temperature: 0.0, seed: 0 };
+const SAMPLING: Sampling = Sampling::GREEDY;
 
 /// Requests at node 0 of a ring over all nodes, all at once.
 #[derive(Clone)]

@@ -56,7 +56,7 @@ impl Script {
 }
 
 fn token(position: u32) -> Frame {
-    Frame::Token { session: SessionId(1), attempt: Attempt(0), position, token: Token(position) }
+    Frame::Token { session: SessionId(1), attempt: Attempt(0), position, sampled: Token(position).into() }
 }
 
 /// A frame that the links charge for `bytes` of tensor.

@@ -1,0 +1,169 @@
+//! What was measured.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::cases::Case;
+use super::ours::Ours;
+use super::{Best, EngineError};
+
+/// What is timed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Test {
+    /// Its name in tables.
+    pub(super) name: &'static str,
+    /// Tokens computed in it.
+    tokens: u32,
+}
+
+impl Test {
+    /// All tests, in the order in which both sides give their times.
+    pub(super) fn all(decode: u32) -> [Self; 3] {
+        [
+            Self { name: "decode", tokens: decode },
+            Self { name: "prefill-128", tokens: 128 },
+            Self { name: "prefill-512", tokens: 512 },
+        ]
+    }
+}
+
+/// One measurement.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) model: String,
+    pub(super) test: String,
+    pub(super) threads: usize,
+    /// Instructions of our kernels.
+    pub(super) level: String,
+    pub(super) ours_tok_s: f64,
+    pub(super) llama_cpp_tok_s: Option<f64>,
+    /// Ours over llama.cpp's.
+    pub(super) ratio: Option<f64>,
+    /// Weights read for a token, MB.
+    mb_a_token: f64,
+    /// How fast the memory gives that many bytes, GB/s.
+    read_gb_s: f64,
+    /// Of decoding: which part of that was reached.
+    pub(super) roofline_share: Option<f64>,
+}
+
+impl Row {
+    pub(super) fn new(case: &Case, ours: &Ours, test: Test, best: Best, roofline: f64) -> Self {
+        let rate = |time: std::time::Duration| f64::from(test.tokens) / time.as_secs_f64();
+        let (ours_tok_s, llama_cpp_tok_s) = (rate(best.ours), best.theirs.map(rate));
+        let bytes = ours.bytes_a_token() as f64;
+        Self {
+            model: case.name.clone(),
+            test: test.name.into(),
+            threads: ours.threads(),
+            level: format!("{:?}", ours.level()).to_lowercase(),
+            ours_tok_s,
+            llama_cpp_tok_s,
+            ratio: llama_cpp_tok_s.map(|theirs| ours_tok_s / theirs),
+            mb_a_token: bytes / 1e6,
+            read_gb_s: roofline / 1e9,
+            roofline_share: (test.name == "decode").then_some(ours_tok_s * bytes / roofline),
+        }
+    }
+
+    /// Whether a new measurement takes the place of an earlier one.
+    fn is_of(&self, other: &Self) -> bool {
+        let key = |row: &Self| (row.model.clone(), row.test.clone(), row.threads, row.level.clone());
+        key(self) == key(other)
+    }
+}
+
+/// The rows in the table at `path` with `measured` in their places, and new ones after them.
+pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, EngineError> {
+    let mut all = if path.exists() { earlier(path)? } else { Vec::new() };
+    for row in measured {
+        match all.iter_mut().find(|earlier| earlier.is_of(row)) {
+            Some(earlier) => *earlier = row.clone(),
+            None => all.push(row.clone()),
+        }
+    }
+    Ok(all)
+}
+
+fn earlier(path: &Path) -> Result<Vec<Row>, EngineError> {
+    let failed = |cause| EngineError::Earlier { path: path.into(), cause };
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    reader.deserialize().collect::<Result<_, _>>().map_err(failed)
+}
+
+/// The table as CSV.
+pub(super) fn csv(rows: &[Row]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).expect("a row goes to memory");
+    }
+    let bytes = writer.into_inner().expect("memory takes what is flushed to it");
+    String::from_utf8(bytes).expect("all fields are text")
+}
+
+/// The table for people.
+pub(super) fn text(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "model                test         threads  level     ours tok/s  llama.cpp  ratio  of roofline\n",
+    );
+    for row in rows {
+        let shown = |value: Option<f64>, digits| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+        let share = row.roofline_share.map_or(String::new(), |share| format!("{:.0} %", share * 100.0));
+        writeln!(
+            text,
+            "{:<20} {:<12} {:>7}  {:<8} {:>11.1} {:>10} {:>6} {:>12}",
+            row.model,
+            row.test,
+            row.threads,
+            row.level,
+            row.ours_tok_s,
+            shown(row.llama_cpp_tok_s, 1),
+            shown(row.ratio, 2),
+            share
+        )
+        .expect("memory takes text");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a table that cannot be read back is the failed test")]
+
+    use super::*;
+
+    fn row(model: &str, ours_tok_s: f64) -> Row {
+        Row {
+            model: model.into(),
+            test: "decode".into(),
+            threads: 2,
+            level: "avx2".into(),
+            ours_tok_s,
+            llama_cpp_tok_s: None,
+            ratio: None,
+            mb_a_token: 96.4,
+            read_gb_s: 30.5,
+            roofline_share: Some(0.5),
+        }
+    }
+
+    #[test]
+    fn a_new_measurement_takes_the_place_of_the_earlier_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.csv");
+        std::fs::write(&path, csv(&[row("a", 1.0), row("b", 2.0)])).unwrap();
+        let all = merged(&path, &[row("b", 3.0), row("c", 4.0)]).unwrap();
+        assert_eq!(all, [row("a", 1.0), row("b", 3.0), row("c", 4.0)]);
+    }
+
+    #[test]
+    fn a_table_of_something_else_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("engine.csv");
+        std::fs::write(&path, "a,b\n1,2\n").unwrap();
+        let said = merged(&path, &[]).unwrap_err().to_string();
+        assert!(said.contains("engine.csv") && said.contains("move it away"), "{said}");
+    }
+}

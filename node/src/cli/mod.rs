@@ -1,0 +1,66 @@
+//! The commands of `meshwright`. Answers go to stdout, progress and figures about the machine to stderr.
+//!
+//! * `arguments`: what may be typed.
+//! * [`inspect`]: what a GGUF file holds. [`run`]: a chat, or one answer. [`bench`]: how fast a model runs here.
+//! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
+//! * `figures`: numbers with units, for people.
+
+mod arguments;
+mod bench;
+mod failure;
+mod figures;
+mod inspect;
+mod loading;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use self::arguments::{Arguments, Command};
+use self::failure::Failure;
+
+/// Reads the command line, does what it says, and returns the exit code: 0 done, 1 the model cannot be used, 2 the command
+/// line or the file is wrong, 130 interrupted.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Run(run) => run::run(&run),
+        Command::Bench(bench) => bench::bench(&bench),
+        Command::Inspect(inspect) => inspect::inspect(&inspect),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Prints to stdout; whoever closes the pipe early (`| head`) has seen enough.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::Output(cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Prints one JSON object and nothing else.
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).expect("string keys and finite numbers always serialise");
+    print(&(text + "\n"))
+}
+
+/// Wall time, for figures about this machine.
+#[derive(Debug, Clone, Copy)]
+struct Stopwatch(std::time::Instant);
+
+impl Stopwatch {
+    #[expect(clippy::disallowed_methods, reason = "it times this program on this machine; no node sees it")]
+    fn start() -> Self {
+        Self(std::time::Instant::now())
+    }
+
+    fn seconds(self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
+}

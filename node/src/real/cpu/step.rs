@@ -1,0 +1,266 @@
+//! One step on the CPU: [`Ops`] over rows of f32 that belong to many sessions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::attention::{self, Layer};
+use super::kv::KvCache;
+use crate::ids::SessionId;
+use crate::real::arch::rope::Pairs;
+use crate::real::arch::{Activation, Attention, Device, Ops, Rope, Stored};
+use crate::real::kernels::{self, Level, Matrix, Precision, elementwise};
+use crate::real::pool::Pool;
+use crate::real::weights::LoadError;
+
+/// Elements that one thread works through sooner than it could be helped.
+const ALONE: usize = 1 << 14;
+
+/// Where weights are packed, and by whom.
+#[derive(Clone)]
+pub(super) struct Cpu {
+    pub(super) pool: Arc<Pool>,
+    pub(super) level: Level,
+    pub(super) precision: Precision,
+}
+
+/// A packed matrix with its bias.
+pub(super) struct Linear {
+    matrix: Matrix,
+    bias: Option<Vec<f32>>,
+}
+
+impl Linear {
+    /// Outputs.
+    pub(super) fn rows(&self) -> usize {
+        self.matrix.rows()
+    }
+}
+
+impl Device for Cpu {
+    type Linear = Linear;
+    type Vector = Vec<f32>;
+
+    fn linear(&self, stored: Stored<'_>, bias: Option<Vec<f32>>) -> Result<Linear, LoadError> {
+        let Stored { name, kind, rows, cols, bytes } = stored;
+        let matrix = Matrix::pack_in(&self.pool, kind, rows, cols, bytes, self.level, self.precision)
+            .map_err(|_| LoadError::Type { tensor: name.into(), kind })?;
+        Ok(Linear { matrix, bias })
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Vec<f32> {
+        values
+    }
+}
+
+/// Some tokens of one session in a step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Segment {
+    pub(super) session: SessionId,
+    /// Position of the first token.
+    pub(super) start: usize,
+    pub(super) count: usize,
+    /// Its row in the step.
+    pub(super) row: usize,
+}
+
+/// Activations: `[tokens][width]`.
+pub(super) struct Rows {
+    pub(super) values: Vec<f32>,
+    pub(super) width: usize,
+}
+
+/// The operations of a step, and the caches they work on.
+pub(super) struct CpuOps {
+    pub(super) cpu: Cpu,
+    pub(super) cache: KvCache,
+    segments: Vec<Segment>,
+    /// Sines and cosines of this step's positions, for each rotation met.
+    turns: Vec<(Rope, Vec<(f32, f32)>)>,
+    /// Buffers that rows are made of.
+    spare: Vec<Vec<f32>>,
+}
+
+/// Runs `work` over each item on the pool's threads.
+pub(super) fn each<T: Send>(pool: &Pool, items: Vec<T>, work: impl Fn(T) + Sync) {
+    if items.len() < 2 || pool.threads() == 1 {
+        items.into_iter().for_each(work);
+        return;
+    }
+    let slots: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    pool.run(slots.len(), &|part| {
+        let item = slots[part].lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(item) = item {
+            work(item);
+        }
+    });
+}
+
+impl CpuOps {
+    pub(super) fn new(cpu: Cpu, cache: KvCache) -> Self {
+        Self { cpu, cache, segments: Vec::new(), turns: Vec::new(), spare: Vec::new() }
+    }
+
+    /// Whose the rows of the next operations are.
+    pub(super) fn begin(&mut self, segments: Vec<Segment>) {
+        self.segments = segments;
+        self.turns.clear();
+    }
+
+    fn tokens(&self) -> usize {
+        self.segments.iter().map(|segment| segment.count).sum()
+    }
+
+    /// Rows to write into.
+    pub(super) fn rows(&mut self, tokens: usize, width: usize) -> Rows {
+        let mut values = self.spare.pop().unwrap_or_default();
+        values.resize(tokens * width, 0.0);
+        Rows { values, width }
+    }
+
+    /// Lets others use the buffer.
+    pub(super) fn done(&mut self, rows: Rows) {
+        self.spare.push(rows.values);
+    }
+
+    /// Lets `work` loose on pieces of whole units of `unit` elements, `out` beside `other`.
+    fn by_pieces(
+        &self,
+        unit: usize,
+        out: &mut [f32],
+        other: &[f32],
+        work: impl Fn(&mut [f32], &[f32]) + Sync,
+    ) {
+        let pool = &self.cpu.pool;
+        let threads = pool.threads().min(out.len().div_ceil(ALONE)).max(1);
+        if threads == 1 {
+            return work(out, other);
+        }
+        let piece = (out.len() / unit).div_ceil(threads).max(1) * unit;
+        let pieces = out.chunks_mut(piece).zip(other.chunks(piece)).collect();
+        each(pool, pieces, |(out, other)| work(out, other));
+    }
+
+    fn add_bias(&self, rows: &mut Rows, bias: &[f32]) {
+        for row in rows.values.chunks_exact_mut(bias.len()) {
+            elementwise::add(self.cpu.level, row, bias);
+        }
+    }
+
+    /// Angles of this step's positions.
+    fn turn(&mut self, rope: &Rope) -> usize {
+        if let Some(known) = self.turns.iter().position(|(known, _)| known == rope) {
+            return known;
+        }
+        let mut turns = Vec::with_capacity(self.tokens() * rope.frequencies.len());
+        for segment in &self.segments {
+            for position in segment.start..segment.start + segment.count {
+                turns.extend(rope.frequencies.iter().map(|frequency| {
+                    let (sin, cos) = (position as f64 * f64::from(*frequency)).sin_cos();
+                    ((sin as f32) * rope.magnitude, (cos as f32) * rope.magnitude)
+                }));
+            }
+        }
+        self.turns.push((rope.clone(), turns));
+        self.turns.len() - 1
+    }
+
+    fn append(&mut self, layer: usize, k: &Rows, v: &Rows) {
+        let width = k.width;
+        for segment in &self.segments {
+            for token in 0..segment.count {
+                let at = (segment.row + token) * width;
+                let (key, value) = (&k.values[at..at + width], &v.values[at..at + width]);
+                self.cache.write(segment.session, segment.start + token, layer, key, value);
+            }
+        }
+    }
+}
+
+impl Ops for CpuOps {
+    type Device = Cpu;
+    type Rows = Rows;
+
+    fn norm(&mut self, x: &Rows, norm: &Vec<f32>, eps: f32) -> Rows {
+        let mut out = self.rows(x.values.len() / x.width, x.width);
+        let level = self.cpu.level;
+        self.by_pieces(x.width, &mut out.values, &x.values, |out, x| {
+            elementwise::norm(level, x, norm, eps, out);
+        });
+        out
+    }
+
+    fn linear<const N: usize>(&mut self, x: Rows, weights: [&Linear; N]) -> [Rows; N] {
+        let tokens = x.values.len() / x.width;
+        let mut outs = weights.map(|weight| self.rows(tokens, weight.rows()));
+        {
+            let mut pairs: Vec<(&Matrix, &mut [f32])> = weights
+                .iter()
+                .zip(&mut outs)
+                .map(|(weight, out)| (&weight.matrix, out.values.as_mut_slice()))
+                .collect();
+            kernels::linear(&self.cpu.pool, &x.values, tokens, &mut pairs);
+        }
+        for (weight, out) in weights.iter().zip(&mut outs) {
+            if let Some(bias) = &weight.bias {
+                self.add_bias(out, bias);
+            }
+        }
+        self.done(x);
+        outs
+    }
+
+    fn rope(&mut self, mut x: Rows, head_dim: usize, rope: &Rope) -> Rows {
+        let index = self.turn(rope);
+        let (_, turns) = &self.turns[index];
+        let pairs = rope.frequencies.len();
+        for (row, turns) in x.values.chunks_exact_mut(x.width).zip(turns.chunks_exact(pairs)) {
+            for head in row.chunks_exact_mut(head_dim) {
+                rotate(&mut head[..2 * pairs], turns, rope.pairs);
+            }
+        }
+        x
+    }
+
+    fn attend(&mut self, spec: &Attention, q: Rows, k: Rows, v: Rows) -> Rows {
+        self.append(spec.layer, &k, &v);
+        let mut out = self.rows(q.values.len() / q.width, q.width);
+        let layer = Layer { level: self.cpu.level, cache: &self.cache, spec };
+        attention::attend(&self.cpu.pool, &layer, &self.segments, &q.values, &mut out.values);
+        for rows in [q, k, v] {
+            self.done(rows);
+        }
+        out
+    }
+
+    fn gated(&mut self, activation: Activation, mut gate: Rows, up: Rows) -> Rows {
+        let level = self.cpu.level;
+        self.by_pieces(1, &mut gate.values, &up.values, |gate, up| match activation {
+            Activation::Silu => elementwise::silu(level, gate, up),
+            Activation::Gelu => elementwise::gelu(level, gate, up),
+        });
+        self.done(up);
+        gate
+    }
+
+    fn add(&mut self, mut x: Rows, y: Rows) -> Rows {
+        let level = self.cpu.level;
+        self.by_pieces(1, &mut x.values, &y.values, |x, y| elementwise::add(level, x, y));
+        self.done(y);
+        x
+    }
+}
+
+fn rotate(head: &mut [f32], turns: &[(f32, f32)], pairs: Pairs) {
+    match pairs {
+        Pairs::Neighbours => {
+            for (pair, (sin, cos)) in head.chunks_exact_mut(2).zip(turns) {
+                (pair[0], pair[1]) = (pair[0] * cos - pair[1] * sin, pair[0] * sin + pair[1] * cos);
+            }
+        }
+        Pairs::Halves => {
+            let (low, high) = head.split_at_mut(turns.len());
+            for ((low, high), (sin, cos)) in low.iter_mut().zip(high).zip(turns) {
+                (*low, *high) = (*low * cos - *high * sin, *low * sin + *high * cos);
+            }
+        }
+    }
+}

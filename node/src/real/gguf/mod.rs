@@ -1,0 +1,19 @@
+//! Making GGUF files; reading them is `planner::model::gguf`'s.
+//!
+//! * [`GgufWriter`], [`GgufSink`]: metadata and tensor table first, then the tensors' bytes, streamed.
+//! * [`requantise`]: an existing model in another format, as `llama-quantize --pure` makes it.
+//! * [`split`]: one model in several files.
+//! * [`random`]: models of any size with random weights, for tests and benches that no hub serves.
+
+pub mod random;
+mod requantise;
+mod source;
+mod split;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use requantise::requantise;
+pub use source::CopyError;
+pub use split::split;
+pub use writer::{Entry, GgufSink, GgufWriter, WriteError};

@@ -1,0 +1,47 @@
+//! Packed matrices and their products with f32 activations, at the best SIMD level of the machine.
+//!
+//! [`Matrix::pack`] turns a tensor of a GGUF file into tiles, once; [`linear`] multiplies several of them with one input.
+//! `docs/engine.md` explains the layout, and how to add a format.
+//!
+//! * [`Level`]: which instructions may be used.
+//! * [`Matrix`]: weights in tiles; [`Precision`]: as in the file, or widened.
+//! * `linear`: cuts products into parts for threads and into stretches for caches.
+//! * `tile`: what a tile is; `codes` and `scales`: the ways to store its two halves; `gguf`: how they get there.
+//! * `activations`: inputs side by side, and in 8 bits.
+//! * `packed`: a row of tiles times a panel, by format, width and level.
+//! * `multiply`: the kernels, once; `vector`: the operations they are written in, plain and (`x86`) with AVX2 and AVX-512.
+//! * `floats`: tiles of F32, F16 and BF16.
+//! * `memory`: where tiles lie.
+//! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
+//!   what they are written over.
+//! * [`FileMap`]: mapped files.
+//! * `erased`: what threads share that the compiler cannot see to be sound.
+
+mod activations;
+pub mod attention;
+mod codes;
+pub mod elementwise;
+pub(in crate::real) mod erased;
+mod file_map;
+mod floats;
+mod gguf;
+mod halves;
+pub(in crate::real) mod lanes;
+mod level;
+mod linear;
+mod matrix;
+mod memory;
+mod multiply;
+mod packed;
+mod scales;
+#[cfg(test)]
+mod tests;
+mod tile;
+mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub use self::file_map::FileMap;
+pub use self::level::Level;
+pub use self::linear::linear;
+pub use self::matrix::{KernelError, Matrix, Precision};

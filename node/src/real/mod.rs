@@ -1,0 +1,21 @@
+//! The CPU engine: any range of layers of a GGUF model, at the speed of the memory.
+//!
+//! * [`weights`]: the tensors of a range of layers, checked and read once.
+//! * [`arch`]: the architectures, each once over a few operations.
+//! * [`cpu`]: those operations on the processor, KV cache, attention; [`cpu::Model`] and the node's engine.
+//! * [`sampling`]: from logits to a token.
+//! * [`formats`]: the element types of ggml, widened to f32 and made from it.
+//! * [`gguf`]: GGUF files made: requantised, or with random weights.
+//! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
+//! * [`pool`]: the engine's own threads.
+//! * [`text`]: tokens from text and back, chat templates.
+
+pub mod arch;
+pub mod cpu;
+pub mod formats;
+pub mod gguf;
+pub mod kernels;
+pub mod pool;
+pub mod sampling;
+pub mod text;
+pub mod weights;

@@ -1,0 +1,11 @@
+//! The CPU engine, held to what others compute and to itself: see `tests/data` for what it is held to.
+#![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
+mod allocation;
+mod hostile;
+mod invariance;
+mod logits;
+mod perplexity;
+mod reference;
+mod seam;
+mod text;
