@@ -36,6 +36,9 @@ impl FileMap {
         if end > self.file.metadata()?.len() {
             return Ok(None);
         }
+        // Reading ahead in large pieces; without, the disk is asked for each little while it could already be at the next.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, at as usize, bytes as usize);
         Ok(self.map.get(at as usize..end as usize))
     }
 
