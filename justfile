@@ -25,6 +25,6 @@ validate:
 dst seeds="1..1000":
     cargo run --release -p sim -- check scenarios/churn.toml --seeds {{seeds}}
 
-# Criterion benches: planner, worlds.
+# Criterion benches: planner, worlds, kernels.
 bench:
     cargo bench -p bench

@@ -3,7 +3,7 @@
 
 The text's first 6 x 512 tokens; of each 512 the first is replaced by the beginning of text where the model has one, and
 the last 255 are scored, as llama.cpp's own tool does. Flash attention rounds differently in llama.cpp, so both settings are
-written; ours is held to the one without. Needs `pip install llama-cpp-python` and the models that
+written; ours is held to the one with it, which is what llama.cpp does unless told otherwise. Needs `pip install llama-cpp-python` and the models that
 tests/scripts/fetch-models fetches; run from the repository root.
 """
 

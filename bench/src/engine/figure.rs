@@ -19,7 +19,7 @@ pub(super) fn ratios(rows: &[Row]) -> Scene {
     let most = rows.iter().map(|(_, ratio)| *ratio).fold(2.0, f64::max).ceil();
     let at = |ratio: f64| left + ratio / most * (right - left);
     scene.title((16.0, 20.0), "Tokens per second over llama.cpp's", 15.0, INK);
-    scene.text((16.0, 40.0), "the two in turn on the same machine; best of each", 11.5, Anchor::Left, QUIET);
+    scene.text((16.0, 40.0), "the two in turn on the same machine; medians", 11.5, Anchor::Left, QUIET);
     for tick in 0..=most as u32 {
         let x = at(tick.into());
         scene.line(&[(x, top), (x, bottom)], if tick == 1 { QUIET } else { GRID }, 0.8);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use node::real::kernels::Level;
+use node::real::kernels::{KernelError, Level};
 use planner::model::gguf::GgufError;
 use sim::report::manifest::Manifest;
 use sim::report::{ReportError, write_text};
@@ -26,6 +26,9 @@ use self::cases::Case;
 use self::ours::Ours;
 use self::rows::{Row, Test};
 use self::theirs::Theirs;
+
+/// Longer than either side's threads stay awake for more work.
+const REST: Duration = Duration::from_millis(20);
 
 /// What `bench engine` takes.
 #[derive(Debug, Clone, Args)]
@@ -39,11 +42,11 @@ pub struct EngineArgs {
     /// Instructions that our kernels may use: avx512, avx2 or portable; the best there is unless given.
     #[arg(long)]
     pub level: Option<String>,
-    /// Times each test is run on either side; the best counts.
-    #[arg(long, default_value_t = 3)]
+    /// Times each test is run on either side; the middle one counts.
+    #[arg(long, default_value_t = 5)]
     pub repeats: u32,
-    /// Tokens decoded, after 128 of context.
-    #[arg(long, default_value_t = 32)]
+    /// Tokens decoded each time, after 128 of context.
+    #[arg(long, default_value_t = 16)]
     pub decode: u32,
     /// Where the models are and are made; `tests/scripts/fetch-models` fetches the real ones.
     #[arg(long, env = "MESHWRIGHT_MODELS", default_value = "target/models")]
@@ -76,6 +79,9 @@ pub enum EngineError {
     /// A level that is none, or that this machine lacks.
     #[error("--level {0} is none of avx512, avx2, portable, or this machine lacks it")]
     Level(String),
+    /// No memory to read for the roofline.
+    #[error(transparent)]
+    Memory(#[from] KernelError),
     /// A model could not be made.
     #[error("cannot make a model: {0}")]
     Make(String),
@@ -149,14 +155,15 @@ fn level(named: Option<&str>) -> Result<Level, EngineError> {
     if level <= Level::best() { Ok(level) } else { Err(EngineError::Level(named.unwrap_or_default().into())) }
 }
 
-/// Either side's best time of a test.
-#[derive(Clone, Copy)]
-struct Best {
-    ours: Duration,
-    theirs: Option<Duration>,
+/// Either side's times of a test.
+#[derive(Clone, Default)]
+struct Times {
+    ours: Vec<Duration>,
+    theirs: Vec<Duration>,
 }
 
-/// All tests of one model and number of threads, the two sides in turn.
+/// All tests of one model and number of threads: the two sides in turn, and the roofline with them, so that whatever
+/// else the machine does meets all three.
 fn side_by_side(
     case: &Case,
     mut ours: Ours,
@@ -167,20 +174,29 @@ fn side_by_side(
     if let Some(theirs) = &mut theirs {
         theirs.load(path, ours.threads())?;
     }
-    let most = Duration::MAX;
-    let mut bests = [Best { ours: most, theirs: theirs.as_ref().map(|_| most) }; 3];
+    let mut roofline = roofline::Passes::new(ours.bytes_a_token(), ours.threads())?;
+    let tests = Test::all(args.decode);
+    let mut times = vec![Times::default(); tests.len()];
     for _ in 0..args.repeats.max(1) {
-        for (best, time) in bests.iter_mut().zip(ours.times(args.decode)?) {
-            best.ours = best.ours.min(time);
-        }
-        let Some(theirs) = &mut theirs else { continue };
-        for (best, time) in bests.iter_mut().zip(theirs.times(args.decode)?) {
-            best.theirs = best.theirs.map(|theirs| theirs.min(time));
+        for (test, times) in tests.iter().zip(&mut times) {
+            rest();
+            times.ours.push(ours.time(test)?);
+            if let Some(theirs) = &mut theirs {
+                rest();
+                times.theirs.push(theirs.time(test)?);
+            }
+            if test.is_decode {
+                roofline.pass();
+            }
         }
     }
-    let roofline = roofline::bytes_per_second(ours.bytes_a_token(), ours.threads());
-    let tests = Test::all(args.decode);
-    Ok(tests.iter().zip(bests).map(|(test, best)| Row::new(case, &ours, *test, best, roofline)).collect())
+    let read = roofline.bytes_per_second();
+    Ok(tests.iter().zip(times).map(|(test, times)| Row::new(case, &ours, test, times, read)).collect())
+}
+
+/// Waits until the other side's threads, which stay awake for a while, are asleep.
+fn rest() {
+    std::thread::sleep(REST);
 }
 
 fn save(args: &EngineArgs, measured: &[Row], models: &[PathBuf]) -> Result<(), EngineError> {

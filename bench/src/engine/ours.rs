@@ -11,6 +11,7 @@ use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
 use super::EngineError;
+use super::rows::Test;
 
 /// The session that is measured.
 const SESSION: SessionId = SessionId(1);
@@ -49,16 +50,14 @@ impl Ours {
         self.bytes_a_token
     }
 
-    /// The three tests of [`super::Test::all`], in their order.
-    pub(super) fn times(&mut self, decode: u32) -> Result<[Duration; 3], EngineError> {
-        let prefill_128 = self.prefill(128)?;
-        let decoded = timed(|| (128..128 + decode).try_for_each(|at| self.tokens(at, 1)))?;
-        Ok([decoded, prefill_128, self.prefill(512)?])
-    }
-
-    fn prefill(&mut self, count: u32) -> Result<Duration, EngineError> {
+    /// How long a test takes.
+    pub(super) fn time(&mut self, test: &Test) -> Result<Duration, EngineError> {
+        if test.is_decode {
+            let past = self.model.len(SESSION);
+            return timed(|| (past..past + test.tokens).try_for_each(|at| self.tokens(at, 1)));
+        }
         self.model.release(SESSION);
-        timed(|| self.tokens(0, count))
+        timed(|| self.tokens(0, test.tokens))
     }
 
     /// Computes `count` tokens from position `start` on, and chooses the one after them.

@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::cases::Case;
 use super::ours::Ours;
-use super::{Best, EngineError};
+use super::{EngineError, Times};
 
 /// What is timed.
 #[derive(Debug, Clone, Copy)]
@@ -15,18 +16,27 @@ pub(super) struct Test {
     /// Its name in tables.
     pub(super) name: &'static str,
     /// Tokens computed in it.
-    tokens: u32,
+    pub(super) tokens: u32,
+    /// One token at a time, after what the test before has read.
+    pub(super) is_decode: bool,
 }
 
 impl Test {
-    /// All tests, in the order in which both sides give their times.
+    /// All tests, in the order in which they are run.
     pub(super) fn all(decode: u32) -> [Self; 3] {
         [
-            Self { name: "decode", tokens: decode },
-            Self { name: "prefill-128", tokens: 128 },
-            Self { name: "prefill-512", tokens: 512 },
+            Self { name: "prefill-128", tokens: 128, is_decode: false },
+            Self { name: "decode", tokens: decode, is_decode: true },
+            Self { name: "prefill-512", tokens: 512, is_decode: false },
         ]
     }
+}
+
+/// The middle one; of an even number the later.
+pub(super) fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
 
 /// One measurement.
@@ -50,9 +60,10 @@ pub(super) struct Row {
 }
 
 impl Row {
-    pub(super) fn new(case: &Case, ours: &Ours, test: Test, best: Best, roofline: f64) -> Self {
-        let rate = |time: std::time::Duration| f64::from(test.tokens) / time.as_secs_f64();
-        let (ours_tok_s, llama_cpp_tok_s) = (rate(best.ours), best.theirs.map(rate));
+    pub(super) fn new(case: &Case, ours: &Ours, test: &Test, times: Times, roofline: f64) -> Self {
+        let rate = |times: &[Duration]| f64::from(test.tokens) / median(times).as_secs_f64();
+        let ours_tok_s = rate(&times.ours);
+        let llama_cpp_tok_s = (!times.theirs.is_empty()).then(|| rate(&times.theirs));
         let bytes = ours.bytes_a_token() as f64;
         Self {
             model: case.name.clone(),
@@ -64,7 +75,7 @@ impl Row {
             ratio: llama_cpp_tok_s.map(|theirs| ours_tok_s / theirs),
             mb_a_token: bytes / 1e6,
             read_gb_s: roofline / 1e9,
-            roofline_share: (test.name == "decode").then_some(ours_tok_s * bytes / roofline),
+            roofline_share: test.is_decode.then_some(ours_tok_s * bytes / roofline),
         }
     }
 

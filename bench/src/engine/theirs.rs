@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::EngineError;
+use super::rows::Test;
 
 /// The program: it comes with the bench, so that no path to it can be wrong.
 const PROGRAM: &str = include_str!("../../scripts/llama.py");
@@ -35,11 +36,10 @@ impl Theirs {
         self.order(&json!({ "load": path, "threads": threads })).map(drop)
     }
 
-    /// The three tests of [`super::Test::all`], in their order.
-    pub(super) fn times(&mut self, decode: u32) -> Result<[Duration; 3], EngineError> {
-        let prefill_128 = self.order(&json!({ "prefill": 128 }))?;
-        let decoded = self.order(&json!({ "decode": decode }))?;
-        Ok([decoded, prefill_128, self.order(&json!({ "prefill": 512 }))?])
+    /// How long a test takes.
+    pub(super) fn time(&mut self, test: &Test) -> Result<Duration, EngineError> {
+        let verb = if test.is_decode { "decode" } else { "prefill" };
+        self.order(&json!({ verb: test.tokens }))
     }
 
     fn order(&mut self, order: &Value) -> Result<Duration, EngineError> {

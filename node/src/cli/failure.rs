@@ -7,6 +7,7 @@ use planner::model::gguf::GgufError;
 use thiserror::Error;
 
 use crate::engine::EngineError;
+use crate::real::kernels::KernelError;
 use crate::real::text::{TemplateError, TextError};
 
 /// Why a command did not do what it was asked. Each text says where, why, and what to do.
@@ -32,6 +33,9 @@ pub(super) enum Failure {
     /// The engine stopped.
     #[error("the engine stopped: {0}")]
     Engine(#[from] EngineError),
+    /// No memory to measure with.
+    #[error(transparent)]
+    Memory(#[from] KernelError),
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),

@@ -5,7 +5,8 @@
 
 use std::cmp::Ordering;
 
-use super::kernels::elementwise::exp;
+use super::kernels::Level;
+use super::kernels::elementwise::{self, exp};
 use crate::engine::{Chances, Penalties, Rules, Sampled, Sampling};
 use crate::ids::Token;
 
@@ -15,7 +16,7 @@ const NUCLEUS_FIRST: usize = 256;
 /// Chooses the token at `position` from its logits, which are changed on the way. `past` holds the tokens before it, as
 /// far back as [`Sampling::window`] asks. Logits that are not numbers count as the least.
 pub fn sample(logits: &mut [f32], sampling: &Sampling, position: u32, past: &[Token]) -> Sampled {
-    logits.iter_mut().filter(|logit| logit.is_nan()).for_each(|logit| *logit = f32::NEG_INFINITY);
+    elementwise::tame(Level::best(), logits);
     let Some(rules) = sampling.rules.as_deref() else {
         return choose(logits, sampling, &Rules::default(), position).into();
     };
@@ -41,7 +42,7 @@ fn log_sum(logits: &[f32]) -> f32 {
 }
 
 fn greatest(logits: &[f32]) -> f32 {
-    logits.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    elementwise::greatest(Level::best(), logits)
 }
 
 /// The likeliest first, of equals the lower id.
@@ -115,13 +116,8 @@ fn choose(logits: &[f32], sampling: &Sampling, rules: &Rules, position: u32) -> 
 }
 
 fn likeliest(logits: &[f32]) -> Token {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
-        }
-    }
-    Token(best as u32)
+    let greatest = greatest(logits);
+    Token(logits.iter().position(|logit| *logit == greatest).unwrap_or(0) as u32)
 }
 
 /// Who may be drawn: top-k, then top-p, then min-p, each over what the one before has left.

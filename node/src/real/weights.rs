@@ -156,6 +156,17 @@ impl<'a> Weights<'a> {
         Ok(out)
     }
 
+    /// Has the system read all tensors whose names begin with `prefix` while others are packed.
+    pub fn expect(&self, prefix: &str) {
+        let from_there = self.file.tensors.range(prefix.to_owned()..);
+        for (_, tensor) in from_there.take_while(|(name, _)| name.starts_with(prefix)) {
+            // Where a part cannot be opened, who reads it says so.
+            if let Ok(map) = self.part(tensor.part) {
+                map.expect(tensor.at, tensor.bytes);
+            }
+        }
+    }
+
     /// Loads the matrix `{name}.weight` of `rows` outputs and `cols` inputs, and its bias where the file has one.
     ///
     /// # Errors
@@ -191,6 +202,7 @@ impl<'a> Weights<'a> {
     /// [`LoadError`] names the tensor.
     pub fn head<D: Device>(&self, device: &D, hidden: usize, vocab: usize) -> Result<D::Linear, LoadError> {
         let name = if self.has("output.weight") { "output.weight" } else { "token_embd.weight" };
+        self.expect(name);
         self.matrix(device, name, vocab, hidden, None)
     }
 

@@ -1,21 +1,23 @@
 //! `bench`: how fast a model, or some of its layers, runs on this machine, and how near that is to what its memory allows.
 //!
-//! * `measure`: steps of a loaded range, timed. `roofline`: how fast this machine reads memory.
+//! * `measure`: steps of a loaded range, timed. `roofline`: how fast this machine reads memory. `resident`: what it holds.
 //! * `report`: what `--json` prints, and the same for people.
 
 mod measure;
 mod report;
+mod resident;
 mod roofline;
 
 use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
 use self::measure::Range;
-use self::report::{Profile, RangeProfile};
+use self::report::{Load, Profile, RangeProfile};
 use super::arguments::Bench;
 use super::failure::Failure;
 use super::{loading, print, print_json};
 use crate::real::pool::Pool;
+use crate::real::weights::range_bytes;
 
 pub(super) fn bench(asked: &Bench) -> Result<(), Failure> {
     check(asked)?;
@@ -53,8 +55,14 @@ fn measure(
     let longest =
         asked.context.iter().map(|c| c.saturating_add(asked.tokens)).chain(asked.prompt.iter().copied());
     let options = loading::options(&asked.machine, threads, longest.max().unwrap_or(1));
+    let before = resident::bytes();
     let loaded = loading::load(&asked.model, file, Some(layers), &options)?;
-    let mut profile = RangeProfile::new(shape, layers, threads, loaded.seconds);
+    let load = Load {
+        seconds: loaded.seconds,
+        file_bytes: range_bytes(file, layers, shape.layer_count()),
+        resident_bytes: resident::bytes().zip(before).map(|(after, before)| after.saturating_sub(before)),
+    };
+    let mut profile = RangeProfile::new(shape, layers, threads, load);
     let mut range = Range::new(loaded.model);
     for tokens in &asked.prompt {
         profile.add_prefill(*tokens, range.prefill(*tokens, asked.runs)?);
@@ -63,6 +71,6 @@ fn measure(
         profile.add_decode(*context, range.decode(*context, asked.tokens, asked.runs)?);
     }
     drop(range);
-    profile.against(roofline::read_bytes_per_s(profile.bytes_read(), threads));
+    profile.against(roofline::read_bytes_per_s(profile.bytes_read(), threads)?);
     Ok(profile)
 }

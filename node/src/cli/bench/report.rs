@@ -27,13 +27,23 @@ pub(super) struct RangeProfile {
     /// One past the last layer.
     end: u32,
     threads: usize,
-    load_s: f64,
+    load: Load,
     /// Weights that a decoded token reads.
     bytes_per_token: u64,
     /// How fast so many threads read that much memory.
     roofline_bytes_per_s: f64,
     prefill: Vec<Prefill>,
     decode: Vec<Decode>,
+}
+
+/// What it takes to have the range in memory.
+#[derive(Debug, Serialize)]
+pub(super) struct Load {
+    pub(super) seconds: f64,
+    /// Its tensors in the file.
+    pub(super) file_bytes: u64,
+    /// What the process holds more than before; none where the system does not say.
+    pub(super) resident_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,15 +83,28 @@ impl Profile {
     }
 }
 
+impl Load {
+    fn text(&self) -> String {
+        let speed = fmt_bytes((self.file_bytes as f64 / self.seconds) as u64);
+        let (bytes, time) = (fmt_bytes(self.file_bytes), fmt_ms(self.seconds * 1e3));
+        let mut text = format!("{bytes} of the file loaded in {time}, {speed} a second");
+        if let Some(resident) = self.resident_bytes {
+            let ratio = resident as f64 / self.file_bytes as f64;
+            text += &format!("; they hold {} of memory, {ratio:.2} times as much", fmt_bytes(resident));
+        }
+        text
+    }
+}
+
 impl RangeProfile {
-    pub(super) fn new(model: &Model, layers: LayerRange, threads: usize, load_s: f64) -> Self {
+    pub(super) fn new(model: &Model, layers: LayerRange, threads: usize, load: Load) -> Self {
         let of_layers: f64 = model.layers[layers.indices()].iter().map(|layer| layer.active_bytes(1)).sum();
         let head = if layers.end == model.layer_count() { model.head_bytes } else { 0 };
         Self {
             first: layers.first,
             end: layers.end,
             threads,
-            load_s,
+            load,
             bytes_per_token: of_layers as u64 + head,
             roofline_bytes_per_s: 0.0,
             prefill: Vec::new(),
@@ -111,9 +134,9 @@ impl RangeProfile {
 
     fn write(&self, page: &mut String, layers: u32) -> std::fmt::Result {
         let threads = plural(self.threads as u64, "thread");
-        let loaded = fmt_ms(self.load_s * 1e3);
         let (last, of) = (self.end - 1, layers - 1);
-        writeln!(page, "\n  layers {} to {last} of 0 to {of}, {threads}, loaded in {loaded}", self.first)?;
+        writeln!(page, "\n  layers {} to {last} of 0 to {of}, {threads}", self.first)?;
+        writeln!(page, "    {}", self.load.text())?;
         for prefill in &self.prefill {
             let tokens = format!("prompt of {}", count(prefill.tokens.into()));
             writeln!(page, "    {tokens:<22} {:>12}  {:>9}", rate(prefill.tok_s), fmt_ms(prefill.ms))?;

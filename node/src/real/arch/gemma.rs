@@ -56,6 +56,9 @@ impl<D: Device> Gemma<D> {
         let widths = (shape.hidden, keys.count("feed_forward_length")?);
         let load_layer = |index: u32| {
             let prefix = format!("blk.{index}");
+            if index + 1 < range.end {
+                weights.expect(&format!("blk.{}.", index + 1));
+            }
             let norm =
                 |part: &str| weights.vector(device, &format!("{prefix}.{part}_norm.weight"), shape.hidden);
             let is_sliding = !(index + 1).is_multiple_of(PERIOD);

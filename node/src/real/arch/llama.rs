@@ -50,6 +50,9 @@ impl<D: Device> Llama<D> {
         let widths = (shape.hidden, keys.count("feed_forward_length")?);
         let load_layer = |index| {
             let prefix = format!("blk.{index}");
+            if index + 1 < range.end {
+                weights.expect(&format!("blk.{}.", index + 1));
+            }
             let norm =
                 |part: &str| weights.vector(device, &format!("{prefix}.{part}_norm.weight"), shape.hidden);
             Ok(Layer {

@@ -111,7 +111,10 @@ impl CpuOps {
 
     /// Rows to write into.
     pub(super) fn rows(&mut self, tokens: usize, width: usize) -> Rows {
-        let mut values = self.spare.pop().unwrap_or_default();
+        // One of the same length needs no zeros; layers ask for the same ones again and again.
+        let fitting = self.spare.iter().position(|values| values.len() == tokens * width);
+        let spare = fitting.or(self.spare.len().checked_sub(1));
+        let mut values = spare.map(|index| self.spare.swap_remove(index)).unwrap_or_default();
         values.resize(tokens * width, 0.0);
         Rows { values, width }
     }
@@ -119,6 +122,11 @@ impl CpuOps {
     /// Lets others use the buffer.
     pub(super) fn done(&mut self, rows: Rows) {
         self.spare.push(rows.values);
+    }
+
+    /// How many threads so many elements are worth.
+    fn threads_for(&self, elements: usize) -> usize {
+        self.cpu.pool.threads().min(elements.div_ceil(ALONE)).max(1)
     }
 
     /// Lets `work` loose on pieces of whole units of `unit` elements, `out` beside `other`.
@@ -130,7 +138,7 @@ impl CpuOps {
         work: impl Fn(&mut [f32], &[f32]) + Sync,
     ) {
         let pool = &self.cpu.pool;
-        let threads = pool.threads().min(out.len().div_ceil(ALONE)).max(1);
+        let threads = self.threads_for(out.len());
         if threads == 1 {
             return work(out, other);
         }
@@ -211,12 +219,17 @@ impl Ops for CpuOps {
     fn rope(&mut self, mut x: Rows, head_dim: usize, rope: &Rope) -> Rows {
         let index = self.turn(rope);
         let (_, turns) = &self.turns[index];
-        let pairs = rope.frequencies.len();
-        for (row, turns) in x.values.chunks_exact_mut(x.width).zip(turns.chunks_exact(pairs)) {
-            for head in row.chunks_exact_mut(head_dim) {
-                rotate(&mut head[..2 * pairs], turns, rope.pairs);
+        let (pairs, width) = (rope.frequencies.len(), x.width);
+        let tokens = x.values.len() / width;
+        let piece = tokens.div_ceil(self.threads_for(x.values.len())).max(1);
+        let pieces = x.values.chunks_mut(piece * width).zip(turns.chunks(piece * pairs)).collect();
+        each(&self.cpu.pool, pieces, |(rows, turns): (&mut [f32], &[(f32, f32)])| {
+            for (row, turns) in rows.chunks_exact_mut(width).zip(turns.chunks_exact(pairs)) {
+                for head in row.chunks_exact_mut(head_dim) {
+                    rotate(&mut head[..2 * pairs], turns, rope.pairs);
+                }
             }
-        }
+        });
         x
     }
 

@@ -56,10 +56,16 @@ pub(super) fn panels(tokens: usize) -> impl Iterator<Item = Range<usize>> {
 pub(super) struct Panels<A, B, C, D> {
     tokens: usize,
     steps: usize,
-    one: Box<[A]>,
-    two: Box<[B]>,
-    four: Box<[C]>,
-    eights: Box<[D]>,
+    one: Vec<A>,
+    two: Vec<B>,
+    four: Vec<C>,
+    eights: Vec<D>,
+}
+
+impl<A, B, C, D> Default for Panels<A, B, C, D> {
+    fn default() -> Self {
+        Self { tokens: 0, steps: 0, one: Vec::new(), two: Vec::new(), four: Vec::new(), eights: Vec::new() }
+    }
 }
 
 /// One panel's records.
@@ -72,36 +78,41 @@ pub(super) enum Panel<'a, A, B, C, D> {
 }
 
 impl<A: Zeroable, B: Zeroable, C: Zeroable, D: Zeroable> Panels<A, B, C, D> {
-    fn zeroed(tokens: usize, steps: usize) -> Self {
+    /// Makes room, for records that are all written before they are read.
+    fn fit(&mut self, tokens: usize, steps: usize) {
+        (self.tokens, self.steps) = (tokens, steps);
         let bit = |bit: usize| steps * usize::from(tokens & bit != 0);
-        Self {
-            tokens,
-            steps,
-            one: bytemuck::zeroed_slice_box(bit(1)),
-            two: bytemuck::zeroed_slice_box(bit(2)),
-            four: bytemuck::zeroed_slice_box(bit(4)),
-            eights: bytemuck::zeroed_slice_box(tokens / PANEL * steps),
+        self.one.resize_with(bit(1), A::zeroed);
+        self.two.resize_with(bit(2), B::zeroed);
+        self.four.resize_with(bit(4), C::zeroed);
+        // Never made shorter, so that what is there need not be written twice.
+        let eights = tokens / PANEL * steps;
+        if self.eights.len() < eights {
+            self.eights.resize_with(eights, D::zeroed);
         }
     }
 
     /// Records `from..to` of a panel.
     pub(super) fn panel(&self, number: usize, from: usize, to: usize) -> Panel<'_, A, B, C, D> {
-        match panels(self.tokens).nth(number).map_or(0, |tokens| tokens.len()) {
-            1 => Panel::One(&self.one[from..to]),
-            2 => Panel::Two(&self.two[from..to]),
+        let eights = self.tokens / PANEL;
+        if number < eights {
+            return Panel::Eight(&self.eights[number * self.steps..][from..to]);
+        }
+        match panels(self.tokens % PANEL).nth(number - eights).map_or(0, |tokens| tokens.len()) {
             4 => Panel::Four(&self.four[from..to]),
-            _ => Panel::Eight(&self.eights[number * self.steps..][from..to]),
+            2 => Panel::Two(&self.two[from..to]),
+            _ => Panel::One(&self.one[from..to]),
         }
     }
 }
 
 impl Quantised {
     /// Quantises `x` (`tokens` rows of `columns`, a multiple of 32).
-    pub(super) fn new(pool: &Pool, level: Level, x: &[f32], tokens: usize, columns: usize) -> Self {
-        let mut panels = Self::zeroed(tokens, columns / COLUMNS);
-        let steps = panels.steps;
+    pub(super) fn fill(&mut self, pool: &Pool, level: Level, x: &[f32], tokens: usize, columns: usize) {
+        self.fit(tokens, columns / COLUMNS);
+        let steps = self.steps;
         let rest = tokens / PANEL * PANEL;
-        let share = Shares::new(&mut panels.eights);
+        let share = Shares::new(&mut self.eights);
         pool.run(tokens / PANEL, &|panel| {
             let rows = &x[panel * PANEL * columns..][..PANEL * columns];
             share.with(panel * steps..(panel + 1) * steps, |records| quantise(level, rows, records));
@@ -113,34 +124,32 @@ impl Quantised {
             rows
         };
         if tokens & 4 != 0 {
-            quantise(level, next(4), &mut panels.four);
+            quantise(level, next(4), &mut self.four);
         }
         if tokens & 2 != 0 {
-            quantise(level, next(2), &mut panels.two);
+            quantise(level, next(2), &mut self.two);
         }
         if tokens & 1 != 0 {
-            quantise(level, next(1), &mut panels.one);
+            quantise(level, next(1), &mut self.one);
         }
-        panels
     }
 }
 
 impl Plain {
     /// Puts the tokens of `x` (`tokens` rows of `columns`) side by side.
-    pub(super) fn new(pool: &Pool, x: &[f32], tokens: usize, columns: usize) -> Self {
-        let mut panels = Self::zeroed(tokens, columns);
+    pub(super) fn fill(&mut self, pool: &Pool, x: &[f32], tokens: usize, columns: usize) {
+        self.fit(tokens, columns);
         let rest = tokens / PANEL * PANEL;
-        let share = Shares::new(&mut panels.eights);
+        let share = Shares::new(&mut self.eights);
         pool.run(tokens / PANEL, &|panel| {
             let rows = &x[panel * PANEL * columns..][..PANEL * columns];
             share.with(panel * columns..(panel + 1) * columns, |records| interleave(rows, records));
         });
         let four = rest + (tokens & 4);
         let two = four + (tokens & 2);
-        interleave(&x[rest * columns..four * columns], &mut panels.four);
-        interleave(&x[four * columns..two * columns], &mut panels.two);
-        interleave(&x[two * columns..tokens * columns], &mut panels.one);
-        panels
+        interleave(&x[rest * columns..four * columns], &mut self.four);
+        interleave(&x[four * columns..two * columns], &mut self.two);
+        interleave(&x[two * columns..tokens * columns], &mut self.one);
     }
 }
 
@@ -185,9 +194,13 @@ fn quantise_block<const T: usize>(values: &[f32; COLUMNS], record: &mut Block<T>
     // Zero, and what is too small to divide by.
     let steps = if steps.is_infinite() { 0.0 } else { steps };
     let scale = if steps == 0.0 { 0.0 } else { largest / 127.0 };
-    let quants = values.map(|value| nearest(value * steps));
-    let half = |half: usize| quants[16 * half..][..16].iter().map(|&quant| i32::from(quant)).sum::<i32>();
-    let halves = [half(0), half(1)];
+    let (mut quants, mut halves) = ([0; COLUMNS], [0; 2]);
+    for (quant, value) in quants.iter_mut().zip(values) {
+        *quant = nearest(value * steps);
+    }
+    for (half, quants) in halves.iter_mut().zip(quants.as_chunks::<16>().0) {
+        *half = quants.iter().map(|&quant| i32::from(quant)).sum();
+    }
     record.quants[token] = quants;
     record.scale[token] = scale;
     record.negated_sum[token] = -(halves[0] + halves[1]);

@@ -90,11 +90,13 @@ fn lane(group: &mut Group, row: usize) -> &mut [u8] {
 #[inline(always)]
 fn gathered(codes: &[u8; COLUMNS], first: usize, from: u32, width: u32) -> [u8; 4] {
     let mask = (1 << width) - 1;
-    std::array::from_fn(|column| {
-        (0..8 / width).fold(0, |bits, i| {
-            bits | ((codes[4 * (first + i as usize) + column] >> from) & mask) << (width * i)
-        })
-    })
+    let mut gathered = [0; 4];
+    for (i, group) in codes.as_chunks::<4>().0[first..][..8 / width as usize].iter().enumerate() {
+        for (bits, code) in gathered.iter_mut().zip(group) {
+            *bits |= ((code >> from) & mask) << (width * i as u32);
+        }
+    }
+    gathered
 }
 
 impl Codes for Nibbles {
@@ -103,7 +105,11 @@ impl Codes for Nibbles {
 
     #[inline(always)]
     fn set(&mut self, row: usize, codes: &[u8; COLUMNS]) {
-        let both: [u8; 16] = std::array::from_fn(|i| codes[i] & 15 | codes[i + 16] << 4);
+        let (low, high) = codes.split_at(16);
+        let mut both = [0; 16];
+        for ((both, low), high) in both.iter_mut().zip(low).zip(high) {
+            *both = low & 15 | high << 4;
+        }
         for (group, bytes) in self.0.iter_mut().zip(both.as_chunks::<4>().0) {
             lane(group, row).copy_from_slice(bytes);
         }
@@ -111,8 +117,13 @@ impl Codes for Nibbles {
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        let both = self.0.each_ref().map(|group| any.load(group, part));
-        std::array::from_fn(|g| if g < 4 { both[g].and(15) } else { both[g - 4].lower::<4>().and(15) })
+        let mut groups = [any; GROUPS];
+        for (g, both) in self.0.iter().enumerate() {
+            let both = any.load(both, part);
+            groups[g] = both.and(15);
+            groups[g + 4] = both.lower::<4>().and(15);
+        }
+        groups
     }
 }
 
@@ -150,12 +161,17 @@ impl Codes for Sixes {
     #[inline(always)]
     fn set(&mut self, row: usize, codes: &[u8; COLUMNS]) {
         self.low.set(row, codes);
-        self.high.set(row, &codes.map(|code| code >> 4));
+        let mut high = *codes;
+        for code in &mut high {
+            *code >>= 4;
+        }
+        self.high.set(row, &high);
     }
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        let [first, last] = self.high.0.each_ref().map(|group| any.load(group, part));
+        let [first, last] = &self.high.0;
+        let (first, last) = (any.load(first, part), any.load(last, part));
         let moved = [
             first.raise::<4>(),
             first.raise::<2>(),
@@ -183,7 +199,11 @@ impl Codes for Bytes {
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        self.0.each_ref().map(|group| any.load(group, part))
+        let mut groups = [any; GROUPS];
+        for (group, bytes) in groups.iter_mut().zip(&self.0) {
+            *group = any.load(bytes, part);
+        }
+        groups
     }
 }
 
@@ -200,8 +220,9 @@ impl Codes for Twos {
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        let [first, last] = self.0.each_ref().map(|group| any.load(group, part));
-        let moved = [
+        let [first, last] = &self.0;
+        let (first, last) = (any.load(first, part), any.load(last, part));
+        let mut groups = [
             first,
             first.lower::<2>(),
             first.lower::<4>(),
@@ -211,7 +232,10 @@ impl Codes for Twos {
             last.lower::<4>(),
             last.lower::<6>(),
         ];
-        moved.map(|group| group.and(3))
+        for group in &mut groups {
+            *group = group.and(3);
+        }
+        groups
     }
 }
 
@@ -263,7 +287,11 @@ impl<T: Table + Zeroable> Codes for Looked<T> {
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        self.numbers.groups(any, part).map(|numbers| numbers.look_up(&T::CODES))
+        let mut groups = self.numbers.groups(any, part);
+        for group in &mut groups {
+            *group = group.look_up(&T::CODES);
+        }
+        groups
     }
 }
 

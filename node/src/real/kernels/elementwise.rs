@@ -99,21 +99,40 @@ fn add_body(x: &mut [f32], y: &[f32]) {
 
 #[inline(always)]
 fn softmax_body(scores: &mut [f32]) -> (f32, f32) {
-    let mut maxima = [f32::NEG_INFINITY; LANES];
-    let pieces = scores.chunks_exact(LANES);
-    let rest = pieces.remainder().iter();
-    for piece in pieces {
-        for i in 0..LANES {
-            maxima[i] = if piece[i] > maxima[i] { piece[i] } else { maxima[i] };
-        }
-    }
-    let greatest = maxima.iter().chain(rest).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a });
+    let greatest = greatest_body(scores);
     for score in scores.iter_mut() {
         *score = exp(*score - greatest);
     }
     (greatest, sum(scores, |v| v))
 }
 
+#[inline(always)]
+fn tame_body(values: &mut [f32]) {
+    for value in values {
+        *value = if value.is_nan() { f32::NEG_INFINITY } else { *value };
+    }
+}
+
+#[inline(always)]
+fn greatest_body(values: &[f32]) -> f32 {
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    let (pieces, rest) = values.as_chunks::<LANES>();
+    for piece in pieces {
+        for (greatest, value) in maxima.iter_mut().zip(piece) {
+            *greatest = if *value > *greatest { *value } else { *greatest };
+        }
+    }
+    rest.iter().chain(&maxima).fold(f32::NEG_INFINITY, |a, b| if *b > a { *b } else { a })
+}
+
+at_each_level! {
+    /// Makes what is not a number the least there is.
+    pub fn tame(values: &mut [f32]) = tame_body
+}
+at_each_level! {
+    /// The greatest of the values, negative infinity where there are none.
+    pub fn greatest(values: &[f32]) -> f32 = greatest_body
+}
 at_each_level! {
     /// Normalises pieces of `weight.len()` by their root mean square: `x / sqrt(mean(x^2) + eps) * weight`.
     pub fn norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) = norm_body
@@ -178,6 +197,21 @@ mod tests {
                 prop_assert_eq!(&run(level), &portable, "{:?}", level);
             }
         }
+    }
+
+    #[test]
+    fn the_greatest_is_found_wherever_it_is() {
+        for at in 0..50 {
+            let mut values = vec![f32::NAN; 50];
+            values[at] = -7.5;
+            for level in Level::ALL {
+                let mut tamed = values.clone();
+                tame(level, &mut tamed);
+                assert_eq!(tamed.iter().filter(|value| **value == f32::NEG_INFINITY).count(), 49);
+                assert_eq!(greatest(level, &tamed), -7.5);
+            }
+        }
+        assert_eq!(greatest(Level::best(), &[]), f32::NEG_INFINITY);
     }
 
     #[test]

@@ -36,7 +36,19 @@ impl FileMap {
         if end > self.file.metadata()?.len() {
             return Ok(None);
         }
+        // Reading ahead in large pieces; without, the disk is asked for each little while it could already be at the next.
+        #[cfg(unix)]
+        let _ = self.map.advise_range(memmap2::Advice::WillNeed, at as usize, bytes as usize);
         Ok(self.map.get(at as usize..end as usize))
+    }
+
+    /// Has the system begin to read the range, so that who looks at it next does not wait for each page.
+    pub fn expect(&self, at: u64, bytes: u64) {
+        #[cfg(unix)]
+        if at.checked_add(bytes).is_some_and(|end| end <= self.map.len() as u64) {
+            // Failing costs time only.
+            let _ = self.map.advise_range(memmap2::Advice::WillNeed, at as usize, bytes as usize);
+        }
     }
 
     /// Lets the pages that lie wholly within the range go; they are read anew if they are looked at again.

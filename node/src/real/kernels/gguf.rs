@@ -37,20 +37,47 @@ fn take_half(halves: &mut Halves, row: usize, block: &mut &[u8]) {
 /// 16 bytes: columns 0 to 15 low, 16 to 31 high.
 #[inline(always)]
 fn nibbles(bytes: &[u8; 16]) -> [u8; COLUMNS] {
-    std::array::from_fn(|i| if i < 16 { bytes[i] & 15 } else { bytes[i - 16] >> 4 })
+    let mut codes = [0; COLUMNS];
+    for (i, byte) in bytes.iter().enumerate() {
+        codes[i] = byte & 15;
+        codes[i + 16] = byte >> 4;
+    }
+    codes
+}
+
+/// Some bits of each of the first 32 bytes: those of `mask`, after moving them down by `from`.
+#[inline(always)]
+fn bits(bytes: &[u8], from: u32, mask: u8) -> [u8; COLUMNS] {
+    let mut codes: [u8; COLUMNS] = *bytes.first_chunk().expect("32 bytes of a block");
+    for code in &mut codes {
+        *code = (*code >> from) & mask;
+    }
+    codes
 }
 
 /// The low or the high half of each of 32 bytes.
 #[inline(always)]
 fn low_or_high(bytes: &[u8], high: bool) -> [u8; COLUMNS] {
-    std::array::from_fn(|i| if high { bytes[i] >> 4 } else { bytes[i] & 15 })
+    bits(bytes, if high { 4 } else { 0 }, 15)
+}
+
+/// Codes whose upper bits are `high`, from bit `from` on.
+#[inline(always)]
+fn joined(mut low: [u8; COLUMNS], high: [u8; COLUMNS], from: u32) -> [u8; COLUMNS] {
+    for (code, high) in low.iter_mut().zip(high) {
+        *code |= high << from;
+    }
+    low
 }
 
 /// Nibbles and a fifth bit each.
 #[inline(always)]
 fn fives(high: &[u8; 4], low: &[u8; 16]) -> [u8; COLUMNS] {
-    let low = nibbles(low);
-    std::array::from_fn(|i| low[i] | ((high[i / 8] >> (i % 8)) & 1) << 4)
+    let mut codes = nibbles(low);
+    for (i, code) in codes.iter_mut().enumerate() {
+        *code |= ((high[i / 8] >> (i % 8)) & 1) << 4;
+    }
+    codes
 }
 
 pub(super) fn q4_0(tile: &mut Q4_0, row: usize, mut block: &[u8]) {
@@ -108,8 +135,7 @@ pub(super) fn q3_k(tile: &mut Q3K, row: usize, mut block: &[u8]) {
     set_parts(&mut tile.scales.parts, row, &q3_k_parts(take(&mut block)));
     take_half(&mut tile.scales.scale, row, &mut block);
     for (b, codes) in tile.codes.iter_mut().enumerate() {
-        let low = pairs(low, b);
-        codes.set(row, &std::array::from_fn(|i| low[i] | ((high[i] >> b) & 1) << 2));
+        codes.set(row, &joined(pairs(low, b), bits(high, b as u32, 1), 2));
     }
 }
 
@@ -135,7 +161,7 @@ pub(super) fn q5_k(tile: &mut Q5K, row: usize, mut block: &[u8]) {
     let high = take::<32>(&mut block);
     for (b, codes) in tile.codes.iter_mut().enumerate() {
         let low = low_or_high(&block[32 * (b / 2)..][..32], b % 2 == 1);
-        codes.set(row, &std::array::from_fn(|i| low[i] | ((high[i] >> b) & 1) << 4));
+        codes.set(row, &joined(low, bits(high, b as u32, 1), 4));
     }
 }
 
@@ -153,8 +179,7 @@ pub(super) fn q6_k(tile: &mut Q6K, row: usize, mut block: &[u8]) {
     for (b, codes) in tile.codes.iter_mut().enumerate() {
         let (half, quarter) = (b / 4, b % 4);
         let low = low_or_high(&low[64 * half + 32 * (quarter % 2)..][..32], quarter >= 2);
-        let high = pairs(high, b);
-        codes.set(row, &std::array::from_fn(|i| low[i] | high[i] << 4));
+        codes.set(row, &joined(low, pairs(high, b), 4));
     }
 }
 
@@ -172,7 +197,7 @@ pub(super) fn iq4_xs(tile: &mut Iq4Xs, row: usize, mut block: &[u8]) {
 /// The 2 bits of each column of block `b`, which lie 4 blocks to 32 bytes.
 #[inline(always)]
 fn pairs(bytes: &[u8; 64], b: usize) -> [u8; COLUMNS] {
-    std::array::from_fn(|i| (bytes[32 * (b / 4) + i] >> (2 * (b % 4))) & 3)
+    bits(&bytes[32 * (b / 4)..], 2 * (b % 4) as u32, 3)
 }
 
 #[inline(always)]

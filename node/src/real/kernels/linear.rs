@@ -1,8 +1,9 @@
 //! The product of an input with several matrices.
 
+use std::cell::Cell;
 use std::ops::Range;
 
-use super::activations::{Plain, Quantised, panels};
+use super::activations::panels;
 use super::erased::Shares;
 use super::matrix::Matrix;
 use super::packed::{Input, Inputs, Sums};
@@ -17,11 +18,17 @@ const STRETCH: usize = 1024;
 /// cache.
 const TILE_ROWS: usize = 8;
 
-/// Parts for each thread: who is held up leaves the rest to others.
-const PARTS_PER_THREAD: usize = 4;
+/// Parts for each thread, with one token and with several: who is held up leaves the rest to others.
+const PARTS_PER_THREAD: [usize; 2] = [24, 12];
 
-/// Bytes of weights below which a part is not worth handing out: some microseconds of work.
-const PART_BYTES: usize = 32 << 10;
+thread_local! {
+    /// Room for the input of the products that this thread asks for, kept from one to the next: fresh memory for a prompt
+    /// would take about as long as filling it.
+    static INPUTS: Cell<Inputs> = Cell::default();
+}
+
+/// Bytes of weights below which a part is not worth handing out: about a microsecond of work.
+const PART_BYTES: usize = 24 << 10;
 
 /// `y = x * W^T` for each of `outs`: `x` is `[n][cols]`, and each `y` is `[n][rows]` of its matrix. All matrices have as
 /// many columns; all threads of `pool` work, and are called together once (twice, for many tokens).
@@ -38,30 +45,40 @@ pub fn linear(pool: &Pool, x: &[f32], n: usize, outs: &mut [(&Matrix, &mut [f32]
         assert_eq!(matrix.cols(), columns, "matrices with one input have as many columns");
         assert_eq!(out.len(), n * matrix.rows(), "the output of {n} tokens by {} rows", matrix.rows());
     }
-    let inputs = inputs(pool, x, n, columns, outs);
+    let mut inputs = INPUTS.take();
+    fill(&mut inputs, pool, x, n, columns, outs);
     let products: Vec<Product> = outs.iter_mut().map(|(matrix, out)| Product::new(matrix, n, out)).collect();
     let parts = parts(&products, pool.threads(), n);
     pool.run(parts.len(), &|part| {
         let (product, tile_rows) = &parts[part];
         products[*product].run(tile_rows.clone(), &inputs);
     });
+    INPUTS.set(inputs);
 }
 
-/// The input in the forms that the matrices want.
-fn inputs(pool: &Pool, x: &[f32], n: usize, columns: usize, outs: &[(&Matrix, &mut [f32])]) -> Inputs {
-    let wanted =
-        |input| outs.iter().find(|(matrix, _)| matrix.packed.input() == input).map(|(matrix, _)| matrix);
-    Inputs {
-        quantised: wanted(Input::Quantised).map(|matrix| Quantised::new(pool, matrix.level(), x, n, columns)),
-        plain: wanted(Input::Plain).map(|_| Plain::new(pool, x, n, columns)),
+/// Puts the input into the forms that the matrices want.
+fn fill(
+    inputs: &mut Inputs,
+    pool: &Pool,
+    x: &[f32],
+    n: usize,
+    columns: usize,
+    outs: &[(&Matrix, &mut [f32])],
+) {
+    let wanted = |input| outs.iter().find(|(matrix, _)| matrix.packed.input() == input);
+    if let Some((matrix, _)) = wanted(Input::Quantised) {
+        inputs.quantised.fill(pool, matrix.level(), x, n, columns);
+    }
+    if wanted(Input::Plain).is_some() {
+        inputs.plain.fill(pool, x, n, columns);
     }
 }
 
 /// Cuts the rows of tiles into parts of about as many bytes.
 fn parts(products: &[Product<'_>], threads: usize, n: usize) -> Vec<(usize, Range<usize>)> {
     let bytes: usize = products.iter().map(|product| product.matrix.bytes()).sum();
-    let least = if n == 1 { PART_BYTES } else { 0 };
-    let part_bytes = (bytes / (threads * PARTS_PER_THREAD)).max(least);
+    let (least, each) = if n == 1 { (PART_BYTES, PARTS_PER_THREAD[0]) } else { (0, PARTS_PER_THREAD[1]) };
+    let part_bytes = (bytes / (threads * each)).max(least);
     let mut parts = Vec::new();
     for (number, product) in products.iter().enumerate() {
         let tile_rows = product.matrix.rows().div_ceil(ROWS);
@@ -110,13 +127,14 @@ impl<'a> Product<'a> {
     ) {
         let rows = tile_row * ROWS..self.matrix.rows().min((tile_row + 1) * ROWS);
         let mut sums: Sums = [[0.0; ROWS]; 8];
-        let goes_on = stretch.start > 0;
-        for (token, sums) in tokens.clone().zip(&mut sums).filter(|_| goes_on) {
-            self.out_of(token, &rows, |out| sums[..rows.len()].copy_from_slice(out));
+        if stretch.start > 0 {
+            for (token, sums) in tokens.clone().zip(&mut sums) {
+                self.out_of(token, &rows, |out| copy(out, &mut sums[..out.len()]));
+            }
         }
         self.matrix.packed.multiply(self.matrix.level(), tile_row, stretch, inputs, panel, &mut sums);
         for (token, sums) in tokens.clone().zip(&sums) {
-            self.out_of(token, &rows, |out| out.copy_from_slice(&sums[..rows.len()]));
+            self.out_of(token, &rows, |out| copy(&sums[..out.len()], out));
         }
     }
 
@@ -124,5 +142,14 @@ impl<'a> Product<'a> {
     fn out_of(&self, token: usize, rows: &Range<usize>, f: impl FnOnce(&mut [f32])) {
         let start = token * self.matrix.rows();
         self.out.with(start + rows.start..start + rows.end, f);
+    }
+}
+
+/// Copies up to a tile's rows; all of them, which is the rule, without asking how many.
+#[inline(always)]
+fn copy(from: &[f32], to: &mut [f32]) {
+    match (from.first_chunk::<ROWS>(), to.first_chunk_mut::<ROWS>()) {
+        (Some(from), Some(to)) => *to = *from,
+        _ => to.copy_from_slice(from),
     }
 }

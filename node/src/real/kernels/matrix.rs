@@ -189,18 +189,23 @@ impl Source<'_> {
     ) -> Result<Box<dyn Packed>, KernelError> {
         let block_bytes = self.kind.block_bytes() as usize;
         let per_row = self.row_bytes / block_bytes;
-        let tiles = self.tiles(per_row, |tiles, row, bytes| {
-            for (tile, block) in tiles.iter_mut().zip(bytes.chunks_exact(block_bytes)) {
-                set(tile, row, block);
+        let tiles = self.tiles(per_row, |tiles, rows| {
+            // Tile by tile, so that it stays in the first cache while its rows come in.
+            for (number, tile) in tiles.iter_mut().enumerate() {
+                for (lane, row) in rows.chunks_exact(self.row_bytes).enumerate() {
+                    set(tile, lane, &row[number * block_bytes..][..block_bytes]);
+                }
             }
         })?;
         Ok(Box::new(Integers::new(tiles, per_row)))
     }
 
     fn floats<W: Weight>(&self) -> Result<Box<dyn Packed>, KernelError> {
-        let columns = self.tiles(self.cols, |columns: &mut [Column<W>], row, bytes| {
-            for (column, weight) in columns.iter_mut().zip(bytes.chunks_exact(W::BYTES)) {
-                column.0[row] = W::read(weight);
+        let columns = self.tiles(self.cols, |columns: &mut [Column<W>], rows| {
+            for (lane, row) in rows.chunks_exact(self.row_bytes).enumerate() {
+                for (column, weight) in columns.iter_mut().zip(row.chunks_exact(W::BYTES)) {
+                    column.0[lane] = W::read(weight);
+                }
             }
         })?;
         Ok(Box::new(Floats::new(columns, self.cols)))
@@ -208,32 +213,36 @@ impl Source<'_> {
 
     fn widened(&self) -> Result<Box<dyn Packed>, KernelError> {
         dequantise(self.kind, &[], &mut [])?;
-        let columns = self.tiles(self.cols, |columns: &mut [Column<f32>], row, bytes| {
+        let columns = self.tiles(self.cols, |columns: &mut [Column<f32>], rows| {
             let mut values = vec![0.0; self.cols];
-            dequantise(self.kind, bytes, &mut values).expect("a known format, as was just seen");
-            for (column, value) in columns.iter_mut().zip(values) {
-                column.0[row] = value;
+            for (lane, row) in rows.chunks_exact(self.row_bytes).enumerate() {
+                dequantise(self.kind, row, &mut values).expect("a known format, as was just seen");
+                for (column, value) in columns.iter_mut().zip(&values) {
+                    column.0[lane] = *value;
+                }
             }
         })?;
         Ok(Box::new(Floats::new(columns, self.cols)))
     }
 
-    /// Makes the tiles, `per_row` for each 16 rows, on all threads: `set` puts a row's bytes into lane `row` of its tiles.
-    /// Lanes beyond the last row stay zero.
+    /// Makes the tiles, `per_row` for each 16 rows, on all threads: `set` puts the bytes of up to 16 rows into the lanes of
+    /// their tiles. Lanes beyond the last row stay zero.
     fn tiles<T: Zeroable + Send>(
         &self,
         per_row: usize,
-        set: impl Fn(&mut [T], usize, &[u8]) + Sync,
+        set: impl Fn(&mut [T], &[u8]) + Sync,
     ) -> Result<Memory<T>, KernelError> {
         let tile_rows = self.rows.div_ceil(ROWS);
         let mut tiles = Memory::zeroed(tile_rows, per_row)?;
+        // No columns, no bytes.
+        if self.row_bytes == 0 {
+            return Ok(tiles);
+        }
         let share = Shares::new(&mut tiles);
         self.pool.run(tile_rows, &|tile_row| {
             share.with(tile_row * per_row..(tile_row + 1) * per_row, |tiles| {
                 let rows = tile_row * ROWS..self.rows.min((tile_row + 1) * ROWS);
-                for (lane, row) in rows.enumerate() {
-                    set(tiles, lane, &self.bytes[row * self.row_bytes..][..self.row_bytes]);
-                }
+                set(tiles, &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes]);
             });
         });
         Ok(tiles)

@@ -14,7 +14,7 @@
 //! * `memory`: where tiles lie.
 //! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
 //!   what they are written over.
-//! * [`FileMap`]: mapped files.
+//! * [`FileMap`]: mapped files. [`Roofline`]: how fast memory is read.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
 mod activations;
@@ -33,6 +33,7 @@ mod matrix;
 mod memory;
 mod multiply;
 mod packed;
+mod roofline;
 mod scales;
 #[cfg(test)]
 mod tests;
@@ -45,3 +46,4 @@ pub use self::file_map::FileMap;
 pub use self::level::Level;
 pub use self::linear::linear;
 pub use self::matrix::{KernelError, Matrix, Precision};
+pub use self::roofline::Roofline;

@@ -1,4 +1,8 @@
 //! The kernels: a row of tiles times a panel of tokens, for any level's vectors.
+//!
+//! Arrays of vectors are filled by loops. `map` and `from_fn` of arrays are functions that the compiler may leave out of
+//! line, where the level's instructions are not enabled, and then every operation in them becomes a call: prefill was
+//! half as fast.
 
 use super::activations::Block;
 use super::floats::{Column, Weight};
@@ -39,8 +43,12 @@ impl<V: Vector> Integers<V> {
         sums: &mut [[f32; ROWS]; T],
     ) {
         let part = |p: usize| self.part + p;
-        let mut totals: [[V::Lanes; P]; T] =
-            std::array::from_fn(|token| std::array::from_fn(|p| self.lanes.load(&sums[token], part(p))));
+        let mut totals = [[self.lanes; P]; T];
+        for (totals, sums) in totals.iter_mut().zip(&*sums) {
+            for (p, total) in totals.iter_mut().enumerate() {
+                *total = self.lanes.load(sums, part(p));
+            }
+        }
         for (tile, blocks) in tiles.iter().zip(panel.as_chunks::<BLOCKS>().0) {
             for (number, block) in blocks.iter().enumerate() {
                 for p in 0..P {
@@ -68,38 +76,70 @@ impl<V: Vector> Integers<V> {
         factors: &Factors<V::Lanes>,
         block: &Block<T>,
     ) -> [V::Lanes; T] {
-        let whole = |starts: [i32; T]| V::dots(groups, &block.quants, 0, starts, C::MIDDLE_LOG2, C::MAX);
         let [a, b, c, d, e, f, g, h] = groups;
-        let first =
-            |starts: [i32; T]| V::dots([a, b, c, d], &block.quants, 0, starts, C::MIDDLE_LOG2, C::MAX);
-        let last =
-            |starts: [i32; T]| V::dots([e, f, g, h], &block.quants, 16, starts, C::MIDDLE_LOG2, C::MAX);
+        let (whole, first, last) = (groups, [a, b, c, d], [e, f, g, h]);
         let [negated_first, negated_last] = block.negated_halves;
-        let all = |value: i32| self.lanes.all(value as f32);
+        let quants = &block.quants;
         match S::SCALING {
-            Scaling::Whole => whole(block.negated_sum).map(|dot| dot.times(factors.scale[0])),
+            Scaling::Whole => {
+                let dots = V::dots(whole, quants, 0, block.negated_sum, C::MIDDLE_LOG2, C::MAX);
+                self.scaled(dots, factors.scale[0])
+            }
             Scaling::WholeMin => {
-                let dots = whole([0; T]);
-                std::array::from_fn(|token| {
-                    let min = factors.min[0].times(self.lanes.all(block.sum[token]));
-                    dots[token].times_plus(factors.scale[0], min)
-                })
+                let sums = self.outer(factors.min[0], &block.sum);
+                let dots = V::dots(whole, quants, 0, [0; T], C::MIDDLE_LOG2, C::MAX);
+                self.plus_scaled(sums, dots, factors.scale[0])
             }
             Scaling::Halves => {
-                let sums = first(negated_first).map(|dot| dot.times(factors.scale[0]));
-                let dots = last(negated_last);
-                std::array::from_fn(|token| dots[token].times_plus(factors.scale[1], sums[token]))
+                let dots = V::dots(first, quants, 0, negated_first, C::MIDDLE_LOG2, C::MAX);
+                let sums = self.scaled(dots, factors.scale[0]);
+                let dots = V::dots(last, quants, 16, negated_last, C::MIDDLE_LOG2, C::MAX);
+                self.plus_scaled(sums, dots, factors.scale[1])
             }
             Scaling::HalvesMin => {
-                let sums = first([0; T]).map(|dot| dot.times(factors.scale[0]));
-                let dots = last([0; T]);
-                std::array::from_fn(|token| {
-                    let sum = dots[token].times_plus(factors.scale[1], sums[token]);
-                    let sum = factors.min[0].times_plus(all(negated_first[token]), sum);
-                    factors.min[1].times_plus(all(negated_last[token]), sum)
-                })
+                let mut sums = [self.lanes; T];
+                for (token, sum) in sums.iter_mut().enumerate() {
+                    let all = |value: i32| self.lanes.all(value as f32);
+                    let last = factors.min[1].times(all(negated_last[token]));
+                    *sum = factors.min[0].times_plus(all(negated_first[token]), last);
+                }
+                let dots = V::dots(first, quants, 0, [0; T], C::MIDDLE_LOG2, C::MAX);
+                let sums = self.plus_scaled(sums, dots, factors.scale[0]);
+                let dots = V::dots(last, quants, 16, [0; T], C::MIDDLE_LOG2, C::MAX);
+                self.plus_scaled(sums, dots, factors.scale[1])
             }
         }
+    }
+
+    #[inline(always)]
+    fn scaled<const T: usize>(&self, mut dots: [V::Lanes; T], scale: V::Lanes) -> [V::Lanes; T] {
+        for dot in &mut dots {
+            *dot = dot.times(scale);
+        }
+        dots
+    }
+
+    #[inline(always)]
+    fn plus_scaled<const T: usize>(
+        &self,
+        mut sums: [V::Lanes; T],
+        dots: [V::Lanes; T],
+        scale: V::Lanes,
+    ) -> [V::Lanes; T] {
+        for (sum, dot) in sums.iter_mut().zip(dots) {
+            *sum = dot.times_plus(scale, *sum);
+        }
+        sums
+    }
+
+    /// A factor of the rows times one of each token.
+    #[inline(always)]
+    fn outer<const T: usize>(&self, rows: V::Lanes, tokens: &[f32; T]) -> [V::Lanes; T] {
+        let mut products = [rows; T];
+        for (product, token) in products.iter_mut().zip(tokens) {
+            *product = rows.times(self.lanes.all(*token));
+        }
+        products
     }
 }
 

@@ -19,10 +19,11 @@ pub(super) enum Input {
     Plain,
 }
 
-/// An input, in the forms that were wanted.
+/// An input, in the forms that were wanted; the others hold what they held.
+#[derive(Default)]
 pub(super) struct Inputs {
-    pub(super) quantised: Option<Quantised>,
-    pub(super) plain: Option<Plain>,
+    pub(super) quantised: Quantised,
+    pub(super) plain: Plain,
 }
 
 /// The tiles of a matrix.
@@ -105,8 +106,7 @@ impl<C: Codes, S: Scales, const BLOCKS: usize> Packed for Integers<C, S, BLOCKS>
     ) {
         let (from, to) = (columns.start / COLUMNS, columns.end / COLUMNS);
         let tiles = &self.tiles[tile_row * self.per_row..][from / BLOCKS..to / BLOCKS];
-        let input = inputs.quantised.as_ref().expect("made for what the matrices want");
-        by_width!(input.panel(panel, from, to), sums, |records, sums| match level {
+        by_width!(inputs.quantised.panel(panel, from, to), sums, |records, sums| match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a level is only used where the machine has it.
             Level::Avx512 => unsafe { super::x86::avx512::multiply(tiles, records, sums) },
@@ -138,8 +138,7 @@ impl<W: Weight> Packed for Floats<W> {
     ) {
         let (from, to) = (columns.start, columns.end);
         let tiles = &self.columns[tile_row * self.per_row..][from..to];
-        let input = inputs.plain.as_ref().expect("made for what the matrices want");
-        by_width!(input.panel(panel, from, to), sums, |records, sums| match level {
+        by_width!(inputs.plain.panel(panel, from, to), sums, |records, sums| match level {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: a level is only used where the machine has it.
             Level::Avx512 => unsafe { super::x86::avx512::multiply_floats(tiles, records, sums) },

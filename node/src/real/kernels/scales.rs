@@ -87,7 +87,11 @@ impl Scales for Power {
 
     #[inline(always)]
     fn factors<L: Lanes>(&self, any: L, _block: usize, part: usize) -> Factors<L> {
-        Factors::whole(any.load(&self.exponent.map(half_power), part))
+        let mut scale = [0.0; ROWS];
+        for (scale, exponent) in scale.iter_mut().zip(self.exponent) {
+            *scale = half_power(exponent);
+        }
+        Factors::whole(any.load(&scale, part))
     }
 }
 
@@ -103,14 +107,21 @@ impl Packed {
     #[inline(always)]
     fn of_block(&self, block: usize) -> ([u8; ROWS], [u8; ROWS]) {
         let part = |number: usize| &self.parts[number];
+        let (mut scales, mut mins) = ([0; ROWS], [0; ROWS]);
         if block < 4 {
-            return (part(block).map(|bits| bits & 63), part(block + 4).map(|bits| bits & 63));
+            let (scale, min) = (part(block), part(block + 4));
+            for row in 0..ROWS {
+                scales[row] = scale[row] & 63;
+                mins[row] = min[row] & 63;
+            }
+        } else {
+            let (low, scale, min) = (part(block + 4), part(block - 4), part(block));
+            for row in 0..ROWS {
+                scales[row] = low[row] & 15 | (scale[row] >> 6) << 4;
+                mins[row] = low[row] >> 4 | (min[row] >> 6) << 4;
+            }
         }
-        let (low, scale, min) = (part(block + 4), part(block - 4), part(block));
-        (
-            std::array::from_fn(|row| low[row] & 15 | (scale[row] >> 6) << 4),
-            std::array::from_fn(|row| low[row] >> 4 | (min[row] >> 6) << 4),
-        )
+        (scales, mins)
     }
 }
 
@@ -145,11 +156,17 @@ impl Scales for BySixteenMin {
     #[inline(always)]
     fn factors<L: Lanes>(&self, any: L, block: usize, part: usize) -> Factors<L> {
         let (scale, min) = (any.load_half(&self.scale, part), any.load_half(&self.min, part));
-        let both = [0, 1].map(|half| &self.parts[2 * block + half]);
-        Factors {
-            scale: both.map(|bits| scale.times(any.load_bytes(&bits.map(|bits| bits & 15), part))),
-            min: both.map(|bits| min.times(any.load_bytes(&bits.map(|bits| bits >> 4), part))),
+        let (mut scales, mut mins) = ([scale; 2], [min; 2]);
+        for half in 0..2 {
+            let (mut low, mut high) = ([0; ROWS], [0; ROWS]);
+            for (row, bits) in self.parts[2 * block + half].iter().enumerate() {
+                low[row] = bits & 15;
+                high[row] = bits >> 4;
+            }
+            scales[half] = scale.times(any.load_bytes(&low, part));
+            mins[half] = min.times(any.load_bytes(&high, part));
         }
+        Factors { scale: scales, min: mins }
     }
 }
 

@@ -138,6 +138,9 @@ fn tolerance(kind: GgmlType, precision: Precision) -> f64 {
     if plain { 1e-6 } else { 0.1 }
 }
 
+/// How far a level may be from the portable one, as a part of the sum of the terms' magnitudes.
+const LEVELS_APART: f64 = 1e-5;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
@@ -150,6 +153,7 @@ proptest! {
         let x = numbers(seed ^ 1, n * cols);
         let pool = Pool::new(1);
         for precision in [Precision::Quantised, Precision::F32] {
+            let portable = products(&pool, &tensor.pack(Level::Portable, precision), &x, n);
             for level in Level::ALL {
                 let matrix = tensor.pack(level, precision);
                 let out = products(&pool, &matrix, &x, n);
@@ -160,6 +164,12 @@ proptest! {
                         prop_assert!(
                             (found - sum).abs() <= tolerance(kind, precision) * magnitude,
                             "{kind} {precision:?} {level}: {found} for {sum} of {magnitude}"
+                        );
+                        // The integers are the same at every level: only rounding differs.
+                        let plain = f64::from(portable[token * rows + row]);
+                        prop_assert!(
+                            (found - plain).abs() <= LEVELS_APART * magnitude,
+                            "{kind} {precision:?} {level}: {found}, but {plain} portably"
                         );
                     }
                 }
