@@ -108,6 +108,7 @@ mod tests {
                 epoch: Epoch(epoch),
                 model,
                 head: PeerId::from_index(1),
+                head_life: epoch,
                 stages: stages
                     .into_iter()
                     .map(|(p, a, b)| (PeerId::from_index(p), LayerRange::new(a, b)))

@@ -21,6 +21,8 @@ use crate::world::World;
 /// Held by every task of a node, and by its handle.
 pub(crate) struct Interior<W: World> {
     pub(crate) me: PeerId,
+    /// Which life of it this is.
+    pub(crate) incarnation: u64,
     pub(crate) view: Arc<FleetView>,
     pub(crate) model: Arc<Model>,
     pub(crate) limits: Limits,

@@ -162,6 +162,7 @@ pub fn start<W: World>(doors: Doors<W>, config: NodeConfig) -> NodeHandle {
     let setup = Setup { me, view: view.clone(), model: model.clone(), ask, limits, incarnation, search };
     let node = Arc::new(Interior::<W> {
         me: peer,
+        incarnation,
         view,
         model,
         limits,

@@ -3,8 +3,12 @@
 //! Streams are opened when first needed and again after they broke, with growing pauses. What is for this node itself
 //! never touches the network. What cannot be delivered is answered at once: the heads concerned get a `Nack`, so that
 //! recovery need not wait for a deadline.
+//!
+//! A stream may lead to a life of the peer that is over, and take what is written to it for a while all the same. Who has
+//! a reason to think so says up to when streams are not to be trusted; older ones are opened anew.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Notify, mpsc};
@@ -45,7 +49,37 @@ impl Parcel {
 #[derive(Debug, Clone)]
 struct Line {
     queue: mpsc::Sender<Parcel>,
-    doubted: Arc<Notify>,
+    doubt: Arc<Doubt>,
+}
+
+/// What others think of a line's stream.
+#[derive(Debug, Default)]
+struct Doubt {
+    raised: Notify,
+    /// A stream opened before this is not trusted, nanoseconds.
+    before: AtomicU64,
+    /// How often something new was heard of the peer: another life of it may answer since.
+    heard: AtomicU64,
+}
+
+impl Doubt {
+    fn raise(&self, before: Instant) {
+        self.before.fetch_max(before.0, Ordering::Relaxed);
+        self.raised.notify_one();
+    }
+
+    fn hear(&self, before: Instant) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+        self.raise(before);
+    }
+
+    fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    fn concerns(&self, since: Instant) -> bool {
+        since.0 < self.before.load(Ordering::Relaxed)
+    }
 }
 
 /// The lines of a node.
@@ -59,19 +93,19 @@ impl<W: World> Interior<W> {
         let mut lines = self.outbox.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let open = || {
             let (queue, parcels) = mpsc::channel(self.limits.outbox_queue);
-            let doubted = Arc::new(Notify::new());
+            let doubt = Arc::new(Doubt::default());
             let writer = Writer {
                 node: Arc::clone(self),
                 peer,
                 lane,
                 parcels,
-                doubted: Arc::clone(&doubted),
+                doubt: Arc::clone(&doubt),
                 stream: None,
                 failures: 0,
                 closed_until: Instant(0),
             };
             self.tasks.spawn(writer.run());
-            Line { queue, doubted }
+            Line { queue, doubt }
         };
         lines.entry((peer, lane)).or_insert_with(open).clone()
     }
@@ -107,18 +141,35 @@ impl<W: World> Interior<W> {
         }
     }
 
-    /// The stream to `peer` may hang: the next frame opens a new one.
+    /// The stream to `peer` may hang: the next frame opens a new one. Not where it is so young that whoever doubts it
+    /// means the one before: two nodes that hear of each other by new streams would open them for ever.
     pub(crate) fn doubt(&self, peer: PeerId, lane: Lane) {
-        let lines = self.outbox.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = lines.get(&(peer, lane)) {
-            line.doubted.notify_one();
-        }
+        self.on_line(peer, lane, |doubt| doubt.raise(self.trusted_since()));
     }
 
     /// Something new was heard of `peer`: no stream to it is trusted, and no failure held against it.
     pub(crate) fn doubt_all(&self, peer: PeerId) {
         for lane in Lane::ALL {
-            self.doubt(peer, lane);
+            self.on_line(peer, lane, |doubt| doubt.hear(self.trusted_since()));
+        }
+    }
+
+    /// `peer` may have begun another life: what goes to it goes over streams opened from now on.
+    pub(crate) fn renew(&self, peer: PeerId, lanes: &[Lane]) {
+        for lane in lanes {
+            self.on_line(peer, *lane, |doubt| doubt.hear(self.now()));
+        }
+    }
+
+    fn trusted_since(&self) -> Instant {
+        let trust_ns = u64::try_from(self.limits.stream_trust.as_nanos()).unwrap_or(u64::MAX);
+        Instant(self.now().0.saturating_sub(trust_ns))
+    }
+
+    fn on_line(&self, peer: PeerId, lane: Lane, tell: impl FnOnce(&Doubt)) {
+        let lines = self.outbox.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get(&(peer, lane)) {
+            tell(&line.doubt);
         }
     }
 
@@ -142,7 +193,7 @@ struct Writer<W: World> {
     peer: PeerId,
     lane: Lane,
     parcels: mpsc::Receiver<Parcel>,
-    doubted: Arc<Notify>,
+    doubt: Arc<Doubt>,
     stream: Option<Stream<<W::Transport as Transport>::Tx>>,
     /// Deliveries in a row that failed.
     failures: u32,
@@ -155,7 +206,7 @@ impl<W: World> Writer<W> {
         loop {
             let parcel = tokio::select! {
                 biased;
-                () = self.doubted.notified() => {
+                () = self.doubt.raised.notified() => {
                     self.begin_anew();
                     continue;
                 }
@@ -168,17 +219,10 @@ impl<W: World> Writer<W> {
         }
     }
 
-    /// Forgets past failures, and the stream unless it is so young that whoever doubts it means the one before.
+    /// Forgets past failures, and a stream that is not trusted.
     fn begin_anew(&mut self) {
         (self.failures, self.closed_until) = (0, Instant(0));
-        if !self.is_young() {
-            self.stream = None;
-        }
-    }
-
-    fn is_young(&self) -> bool {
-        let age = |s: &Stream<_>| self.node.now().since(s.since);
-        self.stream.as_ref().is_some_and(|s| age(s) < self.node.limits.stream_trust)
+        self.stream.take_if(|stream| self.doubt.concerns(stream.since));
     }
 
     async fn deliver(&mut self, parcel: Parcel) {
@@ -217,23 +261,9 @@ impl<W: World> Writer<W> {
             return Err(NetError::Unreachable);
         }
         let deadline = self.node.now().after(self.node.limits.connect);
-        let tx = loop {
-            let opening = self.node.transport.open(self.peer, self.lane);
-            // Two nodes that hear of each other by streams must not keep each other from opening any.
-            let trusted_until = self.node.now().after(self.node.limits.stream_trust);
-            let doubted = async {
-                self.doubted.notified().await;
-                self.node.clock.sleep_until(trusted_until).await;
-            };
-            tokio::select! {
-                biased;
-                opened = self.node.clock.timeout_at(deadline, opening) => {
-                    break opened.map_err(|_| NetError::Unreachable)??;
-                }
-                // Somebody heard of the peer: it may be another life of it that answers now.
-                () = doubted => {}
-            }
-        };
+        let opening = connect(&self.node.transport, self.peer, self.lane, &self.doubt);
+        let opened = self.node.clock.timeout_at(deadline, opening).await;
+        let tx = opened.map_err(|_| NetError::Unreachable)??;
         self.stream = Some(Stream { tx, since: self.node.now() });
         Ok(())
     }
@@ -243,8 +273,10 @@ impl<W: World> Writer<W> {
         let deadline = self.node.now().after(self.node.limits.send_stall);
         let trusted_until = stream.since.after(self.node.limits.stream_trust);
         let doubted = async {
-            self.doubted.notified().await;
-            self.node.clock.sleep_until(trusted_until).await;
+            self.doubt.raised.notified().await;
+            if !self.doubt.concerns(stream.since) {
+                self.node.clock.sleep_until(trusted_until).await;
+            }
         };
         tokio::select! {
             biased;
@@ -252,6 +284,44 @@ impl<W: World> Writer<W> {
                 sent.map_err(|_| NetError::Unreachable)?
             }
             () = doubted => Err(NetError::Closed),
+        }
+    }
+}
+
+/// A new stream. When something new is heard of the peer meanwhile, the life that was asked may be over and another one
+/// answer: that is asked as well. Not instead: two nodes that hear of each other by new streams must not keep each other
+/// from opening any.
+async fn connect<T: Transport>(
+    transport: &T,
+    peer: PeerId,
+    lane: Lane,
+    doubt: &Doubt,
+) -> Result<T::Tx, NetError> {
+    let open = || Box::pin(transport.open(peer, lane));
+    let (mut older, mut newest, mut heard) = (None, open(), doubt.heard());
+    loop {
+        let elder = async {
+            match older.as_mut() {
+                Some(attempt) => attempt.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            opened = elder => match opened {
+                Ok(tx) => return Ok(tx),
+                Err(_) => older = None,
+            },
+            opened = &mut newest => match (opened, older.take()) {
+                (Err(_), Some(attempt)) => newest = attempt,
+                (opened, _) => return opened,
+            },
+            () = doubt.raised.notified() => {
+                if doubt.heard() != heard {
+                    heard = doubt.heard();
+                    older = Some(std::mem::replace(&mut newest, open()));
+                }
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use planner::plan::{Epoch, Pipeline, Plan};
+use planner::plan::{Epoch, NodeId, Pipeline, Plan};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 
@@ -80,6 +80,15 @@ impl Plans {
         true
     }
 
+    /// Nodes in stages of replicas that are about to serve, or to serve in another life: one of them has loaded its layers
+    /// or started again, and streams that were opened to it before may lead nowhere.
+    pub(crate) fn renewed(&self, id: PlanId, serving: &BTreeMap<usize, u64>) -> Vec<NodeId> {
+        let Some(old) = self.current().filter(|p| p.id == id) else { return Vec::new() };
+        let begins = |(i, life): &(&usize, &u64)| old.serving.get(i) != Some(life);
+        let replicas = serving.iter().filter(begins).filter_map(|(i, _)| old.plan.replicas.get(*i));
+        replicas.flat_map(|replica| replica.stages.iter().map(|stage| stage.node)).collect()
+    }
+
     /// The replicas that serve, as the planning node sees them. Ignored for any plan but the one followed.
     pub fn serve(&self, id: PlanId, serving: BTreeMap<usize, u64>) {
         let mut state = self.lock();
@@ -95,7 +104,7 @@ impl Plans {
 
 #[cfg(test)]
 mod tests {
-    use planner::plan::{LayerRange, NodeId, Stage};
+    use planner::plan::{LayerRange, Stage};
 
     use super::*;
     use crate::ids::PeerId;

@@ -14,6 +14,8 @@ use crate::wire::Route;
 pub struct Ask {
     /// The node it runs on.
     pub head: PeerId,
+    /// Which life of it.
+    pub head_life: u64,
     /// Prompt and all of the output together, tokens.
     pub tokens: u64,
     /// Peers it has reason to doubt: routes without them are preferred.
@@ -110,8 +112,13 @@ fn way(view: &FleetView, published: &Published, ask: &Ask, replica: usize, life:
     let stages: Option<Vec<_>> =
         pipeline.stages.iter().map(|s| view.peer(s.node).map(|peer| (peer, s.layers))).collect();
     let stages = stages.filter(|s| !s.is_empty())?;
-    let route =
-        Route { epoch: published.id.epoch, model: published.plan.model.clone(), head: ask.head, stages };
+    let route = Route {
+        epoch: published.id.epoch,
+        model: published.plan.model.clone(),
+        head: ask.head,
+        head_life: ask.head_life,
+        stages,
+    };
     Some(Choice { route, pipeline: pipeline.clone(), life })
 }
 
@@ -185,7 +192,7 @@ mod tests {
     }
 
     fn ask(head: u32) -> Ask {
-        Ask { head: PeerId::from_index(head), tokens: 50, doubted: BTreeSet::new() }
+        Ask { head: PeerId::from_index(head), head_life: 0, tokens: 50, doubted: BTreeSet::new() }
     }
 
     fn load(outstanding: &[(u32, u32)], routed: u64) -> Load {

@@ -22,6 +22,8 @@ pub enum Lane {
 impl Lane {
     /// All of them.
     pub const ALL: [Lane; 3] = [Lane::Control, Lane::Decode, Lane::Prefill];
+    /// Those of tokens and activations.
+    pub const DATA: [Lane; 2] = [Lane::Decode, Lane::Prefill];
 }
 
 /// What can go wrong on a stream. The stream is unusable afterwards.

@@ -42,6 +42,8 @@ pub struct Route {
     pub model: String,
     /// Where tokens go back to.
     pub head: PeerId,
+    /// Which life of it: tokens over a stream to an earlier one would be lost.
+    pub head_life: u64,
     /// The stages in order, and the layers each computes.
     pub stages: Vec<(PeerId, LayerRange)>,
 }

@@ -356,3 +356,115 @@ fn attempts_that_were_refused_do_not_make_a_head_wait_longer_for_a_lost_token() 
         drained_in_the_end(&mesh).await;
     });
 }
+
+/// A stage lost power and was back before anybody missed it, while the streams to it were younger than a doubt concerns.
+/// So they were kept, and the first frames of the next attempts went to its earlier life: heads waited for tokens until
+/// all patience was spent, the more of them the longer.
+#[test]
+fn tokens_go_to_the_life_of_a_stage_that_serves_and_not_to_the_one_before() {
+    run(|| async {
+        let mut mesh = Mesh::with(4, Some(plan(&[&[1, 2]])), limits());
+        let clock = mesh.clock;
+        mesh.net.silence_the_dead();
+        mesh.serving(3).await;
+        mesh.sleep(Duration::from_secs(2)).await;
+        let all: Vec<_> = (0..3).map(|s| (s, mesh.ask(3, s, 60, 200))).collect();
+        mesh.sleep(Duration::from_millis(300)).await;
+        let struck = clock.now();
+        mesh.kill(2);
+        mesh.sleep(Duration::from_millis(100)).await;
+        mesh.restart(2);
+        for (session, replies) in all {
+            whole(&clock, replies, session, 60, 200).await;
+        }
+        let took = clock.now().since(struck);
+        assert!(took < mesh.limits.first_token_floor * 2, "{took:?}");
+        assert_eq!(mesh.resumed(), 3, "the restart had no effect, or an attempt failed");
+        drained_in_the_end(&mesh).await;
+    });
+}
+
+/// While a node was down the planning node tried to open a stream to it; the node came back, but that attempt was waited
+/// for, or a stream to its earlier life was too young to be doubted. So its pings were not answered for a second and it
+/// took the planning node for lost.
+#[test]
+fn a_node_that_comes_back_is_answered_at_once_whatever_stream_to_its_earlier_life_there_is() {
+    for (age, pause) in [(2000, 0), (2000, 300), (2000, 500), (2000, 700), (100, 0), (100, 300), (300, 500)] {
+        run(|| async move {
+            let mut mesh = Mesh::with(3, Some(plan(&[&[0, 1]])), limits());
+            mesh.net.silence_the_dead();
+            mesh.serving(0).await;
+            mesh.sleep(Duration::from_millis(age)).await;
+            mesh.kill(1);
+            mesh.sleep(Duration::from_millis(pause)).await;
+            mesh.restart(1);
+            mesh.sleep(Duration::from_secs(3)).await;
+            let missed = |e: &(_, u32, Event)| e.1 == 1 && matches!(e.2, Event::PeerLost { .. });
+            let events = mesh.log.events.lock().unwrap();
+            assert!(
+                !events.iter().any(missed),
+                "down for {pause} ms at {age} ms it took the planning node for lost"
+            );
+        });
+    }
+}
+
+/// A head's node lost power and was back at once. The last stage did not hear of it, as it is not the planning node, and
+/// gave the tokens of the new life's sessions to a stream to the old one.
+#[test]
+fn tokens_go_to_the_life_of_a_head_that_asks() {
+    run(|| async {
+        let mut mesh = Mesh::with(4, Some(plan(&[&[0, 1]])), limits());
+        let clock = mesh.clock;
+        mesh.net.silence_the_dead();
+        mesh.serving(3).await;
+        whole(&clock, mesh.ask(3, 1, 60, 20), 1, 60, 20).await;
+        mesh.restart(3);
+        mesh.serving(3).await;
+        let asked = clock.now();
+        whole(&clock, mesh.ask(3, 2, 60, 20), 2, 60, 20).await;
+        let took = clock.now().since(asked);
+        assert!(took < mesh.limits.first_token_floor, "{took:?}");
+        drained_in_the_end(&mesh).await;
+    });
+}
+
+/// The stream from the last stage to the head hung, and the first token of a session was lost. The head gave the attempt
+/// up, but the stage took the stream of the lane on which the prompt had come to it for the reason, and the next attempt's
+/// token was lost as well.
+#[test]
+fn a_hanging_stream_back_to_the_head_is_opened_anew_once_its_silence_is_noticed() {
+    run(|| async {
+        let mesh = Mesh::with(4, Some(plan(&[&[0, 1]])), limits());
+        let clock = mesh.clock;
+        mesh.serving(3).await;
+        // The first time, the head's word to the stage is the first it says to it, and makes it open all streams anew.
+        for session in 0..3 {
+            whole(&clock, mesh.ask(3, session, 60, 20), session, 60, 20).await;
+            assert_eq!(mesh.resumed() as u64, session, "the stream did not hang, or was used again");
+            mesh.sleep(mesh.limits.stream_trust * 2).await;
+            mesh.net.hang_streams(1, 3);
+        }
+        drained_in_the_end(&mesh).await;
+    });
+}
+
+/// While the client did not read, the head thought that the mesh was slow: each token seemed to take as long as the client
+/// took, and so the stream's silence was waited out for three times as long.
+#[test]
+fn a_client_that_reads_late_does_not_make_its_head_more_patient() {
+    run(|| async {
+        let mesh = Mesh::with(4, Some(plan(&[&[0, 1]])), limits());
+        let clock = mesh.clock;
+        mesh.serving(3).await;
+        let replies = mesh.ask(3, 1, 60, 400);
+        mesh.sleep(mesh.limits.stream_trust * 2).await;
+        mesh.net.hang_streams(1, 3);
+        let hung = clock.now();
+        whole(&clock, replies, 1, 60, 400).await;
+        assert_eq!(mesh.resumed(), 1, "the stream did not hang");
+        let took = clock.now().since(hung);
+        assert!(took < mesh.limits.token_floor * (mesh.limits.patience + 4), "{took:?}");
+        drained_in_the_end(&mesh).await;
+    });
+}

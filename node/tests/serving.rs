@@ -60,6 +60,22 @@ fn many_sessions_share_steps_and_none_mixes_with_another() {
 }
 
 #[test]
+fn sessions_that_came_at_different_times_decode_in_one_batch_on_one_node() {
+    run(|| async {
+        let mesh = Mesh::new(1, Some(plan(&[&[0]])));
+        mesh.serving(0).await;
+        let early: Vec<_> = (0..4).map(|s| (s, mesh.ask(0, s, 8, 60))).collect();
+        mesh.sleep(Duration::from_micros(4_500)).await;
+        let late: Vec<_> = (4..8).map(|s| (s, mesh.ask(0, s, 8, 60))).collect();
+        for (session, replies) in early.into_iter().chain(late) {
+            whole(&mesh.clock, replies, session, 8, 60).await;
+        }
+        let steps = mesh.count(|e| matches!(e, Event::StepBegan { .. }));
+        assert!(steps < 80, "{steps} steps for 60 tokens: the two halves decode in turn");
+    });
+}
+
+#[test]
 fn a_long_prompt_does_not_starve_a_session_that_decodes() {
     run(|| async {
         let mesh = Mesh::new(2, Some(plan(&[&[0, 1]])));
@@ -327,6 +343,7 @@ fn idle_kv_is_freed() {
                 epoch: Epoch(1),
                 model: world::model().name,
                 head: peer(3),
+                head_life: 0,
                 stages: pipeline(&[1, 2]).stages.iter().map(|s| (peer(s.node.0), s.layers)).collect(),
             }),
             start: 0,

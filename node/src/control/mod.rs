@@ -107,7 +107,12 @@ fn act<W: World>(node: &Arc<Interior<W>>, core: &mut Core) {
                 node.tell(Event::Adopted { epoch: id.epoch });
                 node.stage.order(LoadOrder { plan: id, model, layers });
             }
-            Action::Serve { id, serving } => node.plans.serve(id, serving),
+            Action::Serve { id, serving } => {
+                for peer in node.plans.renewed(id, &serving) {
+                    node.renew(node.view.peer(peer).unwrap_or_default(), &Lane::DATA);
+                }
+                node.plans.serve(id, serving);
+            }
             Action::Lost(peer) => {
                 node.tell(Event::PeerLost { peer });
                 node.doubt_all(peer);
@@ -117,6 +122,7 @@ fn act<W: World>(node: &Arc<Interior<W>>, core: &mut Core) {
                 node.doubt_all(peer);
             }
             Action::Doubt(peer) => node.doubt(peer, Lane::Control),
+            Action::Renewed(peer) => node.renew(peer, &Lane::ALL),
         }
     }
 }

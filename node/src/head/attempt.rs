@@ -1,5 +1,7 @@
 //! One attempt of a session: the prompt in chunks, then a token a round.
 
+use std::time::Duration;
+
 use planner::cost::constants::PREFILL_CHUNK;
 
 use super::pace::Pace;
@@ -15,6 +17,9 @@ use crate::router::Choice;
 use crate::transport::Lane;
 use crate::wire::{Frame, Nack, Step, StepInput};
 use crate::world::World;
+
+/// So many tokens in time make a head that had to wait for silence half as patient again.
+const TIMELY_TOKENS: u32 = 16;
 
 /// Until when a token is waited for.
 #[derive(Debug, Clone, Copy)]
@@ -37,21 +42,23 @@ impl<W: World> Head<W> {
             self.give_up_at = began.after(pace.give_up(&self.node.limits));
         }
         let crowd = self.node.ledger.load().outstanding.get(&choice.route.stages[0].0).map_or(0, |n| n - 1);
-        let mut deadlines = self.deadlines(pace.first_deadline(&self.node.limits, crowd));
+        let mut deadlines = self.deadlines(&pace, pace.first_deadline(&self.node.limits, crowd));
         self.prefill(choice, &mut deadlines).await?;
         loop {
             let asked = if self.arrived.is_some() { began } else { self.node.now() };
             let sampled = self.token(choice, &mut deadlines).await?;
             let token = sampled.token;
+            // Not what the client takes to read it.
+            let took = self.node.now().since(asked);
             self.emit(sampled).await?;
             if self.wanted() == 0 {
                 return Ok(());
             }
             if asked != began {
-                pace.observe(self.node.now().since(asked));
+                pace.observe(took);
             }
             self.progressed(&pace);
-            deadlines = self.deadlines(pace.token_deadline(&self.node.limits));
+            deadlines = self.deadlines(&pace, pace.token_deadline(&self.node.limits));
             let mut step = self.step(choice, self.position() - 1, vec![token], false);
             step.sample = Some(Sampling { past: None, ..self.request.sampling.clone() });
             self.push(choice, Lane::Decode, step, &mut deadlines).await?;
@@ -59,17 +66,23 @@ impl<W: World> Head<W> {
     }
 
     fn progressed(&mut self, pace: &Pace) {
-        (self.fruitless, self.silences) = (0, 0);
+        self.fruitless = 0;
         self.doubted.clear();
         self.give_up_at = self.node.now().after(pace.give_up(&self.node.limits));
+        self.timely += 1;
+        if self.timely >= TIMELY_TOKENS {
+            (self.silences, self.timely) = (self.silences.saturating_sub(1), 0);
+        }
     }
 
-    /// The more attempts were given up for silence, the longer this one may take: the mesh may just be slow. Attempts
-    /// that were refused say nothing about that.
-    fn deadlines(&self, wait: std::time::Duration) -> Deadlines {
-        let wait = wait.saturating_mul(1 << self.silences.min(4));
+    /// The more attempts were given up for silence, the longer this one may take: the mesh may just be slow, and a
+    /// replay makes it slower. Attempts that were refused say nothing about that.
+    fn deadlines(&self, pace: &Pace, wait: Duration) -> Deadlines {
+        let patience = 1 << self.silences.min(4);
+        let wait = wait.saturating_mul(patience);
         let now = self.node.now();
-        let hard = now.after(wait.saturating_mul(self.node.limits.patience.max(1)));
+        let crowded = pace.crowded().saturating_mul(patience);
+        let hard = now.after(wait.saturating_mul(self.node.limits.patience.max(1)).max(crowded));
         Deadlines { soft: Some(now.after(wait)), hard: hard.min(self.give_up_at) }
     }
 

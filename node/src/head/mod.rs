@@ -69,8 +69,10 @@ pub(crate) struct Head<W: World> {
     doubted: BTreeSet<PeerId>,
     /// Attempts in a row that brought no token.
     fruitless: u32,
-    /// How many of them ended because nobody said anything.
+    /// How many attempts ended because nobody said anything; many tokens in time make it less.
     silences: u32,
+    /// Tokens since the last silence, or since `silences` became less.
+    timely: u32,
     /// The last attempt found no KV room.
     crowded: bool,
     accepted: bool,
@@ -95,6 +97,7 @@ impl<W: World> Head<W> {
             doubted: BTreeSet::new(),
             fruitless: 0,
             silences: 0,
+            timely: 0,
             crowded: false,
             accepted: false,
             give_up_at,
@@ -176,6 +179,7 @@ impl<W: World> Head<W> {
     fn ask(&self) -> router::Ask {
         router::Ask {
             head: self.node.me,
+            head_life: self.node.incarnation,
             tokens: self.request.prompt.len() as u64
                 + u64::from(self.request.max_tokens).max(self.request.generated.len() as u64),
             doubted: self.doubted.clone(),
@@ -250,7 +254,7 @@ impl<W: World> Head<W> {
             Setback::Nack(_, Nack::NoRoom) => self.crowded = true,
             Setback::Nack(from, why) => self.doubt(choice, from, why),
             Setback::Silence => {
-                self.silences = self.silences.saturating_add(1);
+                (self.silences, self.timely) = (self.silences.saturating_add(1), 0);
                 self.doubted.extend(choice.route.stages.iter().map(|(peer, _)| *peer));
             }
         }

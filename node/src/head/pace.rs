@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use planner::cost::constants::RING;
+use planner::cost::constants::{PREFILL_CHUNK, RING};
 use planner::cost::predict::{Load, predict};
 use planner::model::Model;
 use planner::plan::{NodeId, Pipeline, Plan};
@@ -15,6 +15,8 @@ use crate::view::FleetView;
 pub(super) struct Pace {
     first: Duration,
     token: Duration,
+    /// A token's time when every stage is in the middle of another session's chunk and takes the next one with it.
+    crowded: Duration,
 }
 
 impl Pace {
@@ -34,11 +36,14 @@ impl Pace {
             context: tokens,
             sessions: 1,
         };
-        let load = Load { prompt: tokens, context: tokens, concurrency: 1, head };
-        match predict(&view.fleet, model, &plan, &load, &RING) {
-            Some(p) => Self { first: from_ms(p.ttft_ms), token: from_ms(p.tpot_ms) },
-            None => Self { first: Duration::ZERO, token: Duration::ZERO },
-        }
+        let of = |prompt| {
+            let load = Load { prompt, context: tokens, concurrency: 1, head };
+            predict(&view.fleet, model, &plan, &load, &RING)
+        };
+        let own = of(tokens).map(|p| (from_ms(p.ttft_ms), from_ms(p.tpot_ms)));
+        let (first, token) = own.unwrap_or_default();
+        let chunk = of(PREFILL_CHUNK).map_or(Duration::ZERO, |p| from_ms(p.ttft_ms));
+        Self { first, token, crowded: chunk.saturating_mul(2) }
     }
 
     /// A token took this long.
@@ -55,6 +60,11 @@ impl Pace {
     /// When any further token is late.
     pub(super) fn token_deadline(&self, limits: &Limits) -> Duration {
         self.token.saturating_mul(limits.token_multiple).max(limits.token_floor)
+    }
+
+    /// Nothing need be lost before: a token that waits for others' prompts takes this long.
+    pub(super) fn crowded(&self) -> Duration {
+        self.crowded
     }
 
     /// When a session without a new token has failed.
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn deadlines_follow_what_is_seen_but_not_below_their_floors() {
         let limits = Limits::default();
-        let mut pace = Pace { first: Duration::ZERO, token: Duration::ZERO };
+        let mut pace = Pace { first: Duration::ZERO, token: Duration::ZERO, crowded: Duration::ZERO };
         assert_eq!(pace.token_deadline(&limits), limits.token_floor);
         assert_eq!(pace.first_deadline(&limits, 5), limits.first_token_floor);
         for _ in 0..100 {
@@ -86,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_crowd_before_a_session_gives_it_more_time() {
-        let pace = Pace { first: Duration::from_secs(1), token: Duration::ZERO };
+        let pace = Pace { first: Duration::from_secs(1), token: Duration::ZERO, crowded: Duration::ZERO };
         let limits = Limits::default();
         assert_eq!(pace.first_deadline(&limits, 3), pace.first_deadline(&limits, 0) * 4);
     }

@@ -2,6 +2,7 @@
 //! peer, and the last stage's token to the head in one hop.
 
 mod queue;
+mod returning;
 mod sessions;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -11,6 +12,7 @@ use planner::plan::LayerRange;
 use tokio::sync::{Notify, mpsc};
 
 use self::queue::Waiting;
+use self::returning::Returning;
 use self::sessions::{Duty, Loaded, Sessions};
 use crate::clock::{Clock, Instant};
 use crate::control::Report;
@@ -110,7 +112,8 @@ impl StageDoor {
 /// Runs the stage until the node ends.
 pub(crate) async fn run<W: World>(node: Arc<Interior<W>>, engine: W::Engine, intake: StageIntake) {
     let sessions = Sessions::new(node.me, node.limits);
-    Stage { desk: Desk { sessions, intake, node, plan: PlanId::default() }, engine }.run().await;
+    let (plan, returning) = (PlanId::default(), Returning::default());
+    Stage { desk: Desk { sessions, intake, node, plan, returning }, engine }.run().await;
 }
 
 /// Everything but the device, so that frames are read while that loads.
@@ -119,6 +122,7 @@ struct Desk<W: World> {
     sessions: Sessions,
     intake: StageIntake,
     plan: PlanId,
+    returning: Returning,
 }
 
 struct Stage<W: World> {
@@ -132,7 +136,7 @@ impl<W: World> Stage<W> {
             if let Some(order) = self.desk.node.stage.take_order() {
                 self.load(order).await;
             }
-            self.desk.take_waiting();
+            self.desk.gather().await;
             self.settle();
             self.desk.do_duties();
             let limits = &self.desk.node.limits;
@@ -204,8 +208,11 @@ impl<W: World> Stage<W> {
         }
         let parts = batch.iter().map(|w| (w.step.session, w.step.end(), w.at)).collect();
         self.desk.node.tell(Event::StepBegan { batch: parts });
+        let began = self.desk.node.now();
         let results = self.engine.step(works).await;
+        let ended = self.desk.node.now();
         self.desk.node.tell(Event::StepEnded { sessions: batch.len() as u32 });
+        self.desk.returning = Returning::after(&batch, |w| self.desk.is_whole(w), began, ended);
         let is_new = batch.iter().any(|w| w.step.start == 0);
         self.desk.hand_on(batch, results).await;
         if is_new {
@@ -223,6 +230,23 @@ impl<W: World> Desk<W> {
                     if lane == Lane::Prefill { &mut self.intake.prefill } else { &mut self.intake.decode };
                 let Ok(arrival) = queue.try_recv() else { break };
                 self.take(arrival);
+            }
+        }
+    }
+
+    /// Takes in what has come, and waits a little for tokens that will be back at once.
+    async fn gather(&mut self) {
+        self.take_waiting();
+        while let Some(until) = self.returning.wait_until(self.node.now()) {
+            let node = Arc::clone(&self.node);
+            let arrival = tokio::select! {
+                biased;
+                arrival = self.intake.decode.recv(), if self.has_room(Lane::Decode) => arrival,
+                () = node.clock.sleep_until(until) => None,
+            };
+            match arrival {
+                Some(arrival) => self.take(arrival),
+                None => self.returning.clear(),
             }
         }
     }
@@ -265,6 +289,7 @@ impl<W: World> Desk<W> {
 
     fn take(&mut self, arrival: Arrival) {
         let now = self.node.now();
+        self.returning.came(&arrival);
         match arrival {
             Arrival::Step { from, lane, at, step } => self.sessions.step(from, lane, at, *step),
             Arrival::Close { session, attempt } => self.sessions.close(session, attempt, now),
@@ -284,6 +309,7 @@ impl<W: World> Desk<W> {
                     self.node.send_now(to, Lane::Decode, Frame::Close { session, attempt, stage });
                 }
                 Duty::Doubt(peer, lane) => self.node.doubt(peer, lane),
+                Duty::Renew(peer) => self.node.renew(peer, &Lane::ALL),
                 Duty::Stale(session) => self.node.tell(Event::Stale { session }),
             }
         }
@@ -341,6 +367,13 @@ impl<W: World> Desk<W> {
         for ((peer, lane), (steps, concerns)) in onward {
             self.node.send(peer, lane, Parcel { frame: Frame::Steps(steps), concerns }).await;
         }
+    }
+
+    /// Whether a step comes from its head and its token goes there: no other stage is in its way.
+    fn is_whole(&self, waiting: &Waiting) -> bool {
+        let step = &waiting.step;
+        step.stage == 0
+            && self.sessions.alive(step.session, step.attempt).is_some_and(|known| known.next().is_none())
     }
 
     fn refuse(&mut self, session: SessionId, attempt: Attempt, error: EngineError) {

@@ -54,6 +54,8 @@ pub(super) enum Duty {
     Close { to: PeerId, session: SessionId, attempt: Attempt, stage: u16 },
     /// Open a new stream to that peer.
     Doubt(PeerId, Lane),
+    /// That peer has begun another life.
+    Renew(PeerId),
     /// A frame of an old attempt was dropped.
     Stale(SessionId),
 }
@@ -71,6 +73,8 @@ pub(super) struct Sessions {
     me: PeerId,
     limits: Limits,
     table: BTreeMap<SessionId, Session>,
+    /// The last life of each node that a head was seen of.
+    heads: BTreeMap<PeerId, u64>,
     pub(super) loaded: Loaded,
     pub(super) queue: Queue,
     pub(super) duties: Vec<Duty>,
@@ -85,6 +89,7 @@ impl Sessions {
             me,
             limits,
             table: BTreeMap::new(),
+            heads: BTreeMap::new(),
             loaded: Loaded::default(),
             queue: Queue::default(),
             duties: Vec::new(),
@@ -134,6 +139,7 @@ impl Sessions {
     fn begin(&mut self, from: PeerId, lane: Lane, at: Instant, step: Step) {
         let Some(route) = step.route.clone() else { return };
         let (session, attempt) = (step.session, step.attempt);
+        self.meet(route.head, route.head_life);
         if self.table.contains_key(&session) {
             self.forget_kv(session);
         } else {
@@ -156,6 +162,16 @@ impl Sessions {
         self.table.insert(session, opened);
         if fault.is_none() {
             self.enqueue(lane, at, step);
+        }
+    }
+
+    /// A head begins. Where its node has begun another life, nothing may be told to the one before.
+    fn meet(&mut self, head: PeerId, life: u64) {
+        if self.heads.len() >= self.limits.stage_sessions {
+            self.heads.clear();
+        }
+        if head != self.me && self.heads.insert(head, life) != Some(life) {
+            self.duties.push(Duty::Renew(head));
         }
     }
 
@@ -218,9 +234,10 @@ impl Sessions {
     /// The head has given the attempt up, and tells every stage itself.
     pub(super) fn abandon(&mut self, session: SessionId, attempt: Attempt, silent: bool, at: Instant) {
         if let Some(known) = self.table.get(&session).filter(|s| s.alive && s.attempt <= attempt) {
-            let to = known.next().unwrap_or(known.route.head);
+            // Tokens go back on the decode lane, whatever lane the prompt came on.
+            let (to, lane) = known.next().map_or((known.route.head, Lane::Decode), |next| (next, known.lane));
             if silent && to != self.me {
-                self.duties.push(Duty::Doubt(to, known.lane));
+                self.duties.push(Duty::Doubt(to, lane));
             }
             self.end(session);
         }
@@ -236,8 +253,13 @@ impl Sessions {
             return;
         }
         self.make_room();
-        let nowhere =
-            Route { epoch: Default::default(), model: String::new(), head: self.me, stages: Vec::new() };
+        let nowhere = Route {
+            epoch: Default::default(),
+            model: String::new(),
+            head: self.me,
+            head_life: 0,
+            stages: Vec::new(),
+        };
         let ended = Session {
             attempt,
             route: nowhere,

@@ -14,8 +14,10 @@ use tokio::sync::{Notify, mpsc};
 pub(crate) const DELAY: Duration = Duration::from_millis(2);
 /// Frames on a stream before its sender waits.
 const WINDOW: usize = 32;
-/// Until a dead peer's silence is noticed.
+/// Until somebody says that nobody is there.
 const CONNECT: Duration = Duration::from_millis(300);
+/// Until a connection or a stream is given up that nobody answers.
+const SILENCE: Duration = Duration::from_secs(3);
 
 type Incoming = (PeerId, Lane, NetRx);
 
@@ -33,6 +35,10 @@ struct State {
     sent: usize,
     /// Kill that node when so many were sent.
     trap: Option<(usize, u32)>,
+    /// How often the streams from one to another were made to hang.
+    hung: BTreeMap<(u32, u32), u64>,
+    /// Nobody says so when a node is dead.
+    dead_are_silent: bool,
     log: Vec<(u32, u32, Lane, Frame)>,
     logging: bool,
 }
@@ -92,10 +98,28 @@ impl Net {
         }
     }
 
+    /// What is sent over the streams from one to the other that are open now vanishes; its sender is told late.
+    pub(crate) fn hang_streams(&self, from: u32, to: u32) {
+        *self.lock().hung.entry((from, to)).or_default() += 1;
+    }
+
     pub(crate) fn heal(&self) {
         let mut state = self.lock();
         state.parted.clear();
         state.slow.clear();
+    }
+
+    /// From now on nodes die of power cuts: what is sent to an earlier life vanishes, and its sender is told late.
+    pub(crate) fn silence_the_dead(&self) {
+        self.lock().dead_are_silent = true;
+    }
+
+    fn dead_are_silent(&self) -> bool {
+        self.lock().dead_are_silent
+    }
+
+    fn hangs(&self, from: u32, to: u32) -> u64 {
+        self.lock().hung.get(&(from, to)).copied().unwrap_or_default()
     }
 
     fn breaks(&self, from: u32, to: u32) -> u64 {
@@ -182,7 +206,8 @@ impl Transport for NetTransport {
             state.ports.get(&to).filter(|_| !parted).cloned().zip(state.lives.get(&to).copied())
         };
         let Some((port, life)) = port else {
-            self.net.clock.sleep(CONNECT).await;
+            let patience = if self.net.dead_are_silent() { SILENCE } else { CONNECT };
+            self.net.clock.sleep(patience).await;
             return Err(NetError::Unreachable);
         };
         self.net.clock.sleep(self.net.delay(self.node, to) + self.net.delay(to, self.node)).await;
@@ -191,7 +216,9 @@ impl Transport for NetTransport {
         let rx = NetRx { net: self.net.clone(), from, to, breaks, frames };
         let local = self.local();
         port.send((local, lane, rx)).await.map_err(|_| NetError::Unreachable)?;
-        Ok(NetTx { net: self.net.clone(), from: self.node, to: (to, life), breaks, lane, queue })
+        let hangs = self.net.hangs(self.node, to);
+        let (net, from, to) = (self.net.clone(), self.node, (to, life));
+        Ok(NetTx { net, from, to, breaks, hangs, given_up: None, lane, queue })
     }
 
     async fn accept(&self) -> Result<(PeerId, Lane, NetRx), NetError> {
@@ -204,6 +231,9 @@ pub(crate) struct NetTx {
     from: u32,
     to: (u32, u64),
     breaks: u64,
+    hangs: u64,
+    /// When the sender learns that a frame vanished.
+    given_up: Option<Instant>,
     lane: Lane,
     queue: mpsc::Sender<(Instant, Frame)>,
 }
@@ -212,14 +242,21 @@ impl Tx for NetTx {
     async fn send(&mut self, frame: Frame) -> Result<(), NetError> {
         let passes = self.net.pass(self.from, self.to.0, self.lane, &frame);
         let is_broken = self.net.breaks(self.from, self.to.0) != self.breaks;
-        if is_broken || !self.net.lives(self.to.0, self.to.1) {
+        let is_dead = !self.net.lives(self.to.0, self.to.1);
+        let now = self.net.clock.now();
+        if is_broken || (is_dead && !self.net.dead_are_silent()) || self.given_up.is_some_and(|at| at <= now)
+        {
             return Err(NetError::Closed);
+        }
+        if is_dead || self.net.hangs(self.from, self.to.0) != self.hangs {
+            self.given_up.get_or_insert(now.after(SILENCE));
+            return Ok(());
         }
         // What goes into a partition is lost, and nobody is told.
         if !passes {
             return Ok(());
         }
-        let at = self.net.clock.now().after(self.net.delay(self.from, self.to.0));
+        let at = now.after(self.net.delay(self.from, self.to.0));
         self.queue.send((at, frame)).await.map_err(|_| NetError::Closed)
     }
 }

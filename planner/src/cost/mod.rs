@@ -5,7 +5,9 @@
 //! * [`transfer`]: one frame over a path.
 //! * [`memory`]: what a stage needs, and how long it takes to load.
 //! * [`predict`]: a whole plan.
+//! * [`capacity`]: how many requests a plan can finish at most.
 
+pub mod capacity;
 pub mod constants;
 pub mod memory;
 pub mod predict;

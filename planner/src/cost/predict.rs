@@ -177,6 +177,16 @@ impl Ring<'_> {
     }
 }
 
+/// Batches that turn in the ring at once: as many as it has stages, if there are so many streams.
+fn groups_of(pipeline: &Pipeline, streams: u32) -> u32 {
+    streams.min(pipeline.stages.len() as u32).max(1)
+}
+
+/// Streams that a stage decodes in one step.
+pub(super) fn batch_of(pipeline: &Pipeline, streams: u32) -> u32 {
+    streams.div_ceil(groups_of(pipeline, streams)).max(1)
+}
+
 /// Output tokens per second of `streams` streams: the streams are spread over as many batches as the ring has stages,
 /// and the ring turns either at its slowest stage's pace or at the time one batch needs for a round, whichever is longer.
 fn throughput(
@@ -188,9 +198,8 @@ fn throughput(
     tpot_ms: f64,
     software: &Software,
 ) -> f64 {
-    let stages = pipeline.stages.len() as u32;
-    let groups = streams.min(stages.max(1)).max(1);
-    let batch = streams.div_ceil(groups);
+    let groups = groups_of(pipeline, streams);
+    let batch = batch_of(pipeline, streams);
     let one = Sequence::decode(context);
     let (mut slowest_us, mut extra_us) = (0.0f64, 0.0);
     for stage in &pipeline.stages {

@@ -38,6 +38,7 @@ use crate::cost::predict::{Load, predict};
 use crate::fleet::{Fleet, NodeId};
 use crate::model::Model;
 use crate::plan::{Pipeline, Plan, Prediction};
+use crate::units::fmt_bytes;
 
 /// What a plan should be best at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -135,7 +136,7 @@ pub enum Refusal {
     #[error("no usable node: {0}")]
     NoNodes(String),
     /// Everything together is too small.
-    #[error("needs {need_bytes} bytes, the usable nodes have {have_bytes}")]
+    #[error("needs {}, the usable nodes have {}", fmt_bytes(*need_bytes), fmt_bytes(*have_bytes))]
     Memory {
         /// Weights, KV and activations of the least demanding allowed plan.
         need_bytes: u64,

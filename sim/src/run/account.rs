@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn tokens_of_a_recovery_are_not_part_of_the_mean() {
         let costs = [(10, cost(1.0)), (11, cost(2.0)), (12, cost(900.0)), (13, cost(4.0))];
-        let pause = Pause { session: SessionId(0), from_us: 65e3, to_us: 2e6 };
+        let pause = Pause { session: SessionId(0), since_us: 20e3, from_us: 65e3, to_us: 2e6 };
         let found = breakdown(&[record(&[60e3, 65e3, 2e6, 2.005e6])], &[pause], |_| &costs);
         assert_eq!(found.compute_ms, 3.0);
         assert_eq!(found.total_ms(), 5.0);

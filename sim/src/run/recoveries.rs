@@ -13,6 +13,8 @@ use crate::record::Recorded;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Pause {
     pub(crate) session: SessionId,
+    /// When the last token before set out: a fault that came earlier would have stopped that one.
+    pub(crate) since_us: f64,
     /// The last token before, or the question.
     pub(crate) from_us: f64,
     /// The first token after, or the end.
@@ -35,9 +37,13 @@ pub(crate) fn pauses(record: &RequestRecord, attempts: &[f64]) -> Vec<Pause> {
     let mut pauses: Vec<Pause> = Vec::new();
     for again_us in attempts.iter().skip(1) {
         let after = record.tokens_us.partition_point(|token_us| token_us <= again_us);
-        let from_us = if after == 0 { record.asked_us } else { record.tokens_us[after - 1] };
+        let token_before = |n: usize| match after.checked_sub(n) {
+            Some(index) => record.tokens_us.get(index).copied().unwrap_or(record.asked_us),
+            None => record.asked_us,
+        };
         let Some(to_us) = record.tokens_us.get(after).copied().or(record.ended_us) else { continue };
-        let pause = Pause { session: record.session, from_us, to_us };
+        let (since_us, from_us) = (token_before(2), token_before(1));
+        let pause = Pause { session: record.session, since_us, from_us, to_us };
         if pauses.last() != Some(&pause) {
             pauses.push(pause);
         }
@@ -45,19 +51,15 @@ pub(crate) fn pauses(record: &RequestRecord, attempts: &[f64]) -> Vec<Pause> {
     pauses
 }
 
-/// Writes to each interrupting incident the longest time until tokens flowed again. A pause belongs to the last
-/// interruption before its end that came while it lasted, or just before it.
+/// Writes to each interrupting incident the longest time until tokens flowed again. A pause belongs to the first
+/// interruption that can have begun it, or else to the last one before its end, whose effect came late.
 pub(crate) fn attribute(incidents: &mut [Incident], interrupting: &[bool], pauses: &[Pause]) {
     for pause in pauses {
-        let before = |incident: &Incident| incident.at_us < pause.to_us;
-        let cause = incidents
-            .iter()
-            .zip(interrupting)
-            .enumerate()
-            .filter(|(_, (incident, interrupts))| **interrupts && before(incident))
-            .map(|(index, _)| index)
-            .next_back();
-        let Some(incident) = cause.and_then(|index| incidents.get_mut(index)) else { continue };
+        let mut before_end =
+            (0..incidents.len()).filter(|n| interrupting[*n] && incidents[*n].at_us < pause.to_us);
+        let began = before_end.clone().find(|n| incidents[*n].at_us >= pause.since_us);
+        let Some(cause) = began.or_else(|| before_end.next_back()) else { continue };
+        let incident = &mut incidents[cause];
         let lasted_us = pause.to_us - pause.from_us.max(incident.at_us);
         incident.pause_us = Some(incident.pause_us.map_or(lasted_us, |longest| longest.max(lasted_us)));
     }
@@ -102,13 +104,31 @@ mod tests {
         assert_eq!((found[0].from_us, found[0].to_us), (10.0, 80.0));
     }
 
+    fn pause(since_us: f64, from_us: f64, to_us: f64) -> Pause {
+        Pause { session: SessionId(1), since_us, from_us, to_us }
+    }
+
     #[test]
     fn the_longest_pause_is_written_to_the_fault_it_belongs_to() {
         let mut incidents = [crash(35.0), crash(40.0), crash(500.0)];
-        let pause = |from_us, to_us| Pause { session: SessionId(1), from_us, to_us };
-        attribute(&mut incidents, &[true, false, true], &[pause(30.0, 90.0), pause(36.0, 95.0)]);
+        attribute(&mut incidents, &[true, false, true], &[pause(20.0, 30.0, 90.0), pause(30.0, 36.0, 95.0)]);
         assert_eq!(incidents[0].pause_us, Some(59.0));
         assert_eq!(incidents[1].pause_us, None, "not an interruption");
         assert_eq!(incidents[2].pause_us, None, "it came later");
+    }
+
+    #[test]
+    fn the_fault_that_began_a_pause_owns_it_though_others_came_before_its_end() {
+        let mut incidents = [crash(10.0), crash(28.0), crash(60.0)];
+        attribute(&mut incidents, &[true; 3], &[pause(20.0, 30.0, 90.0)]);
+        assert_eq!(incidents[1].pause_us, Some(60.0), "the token of 30 was past the device that died at 28");
+        assert_eq!((incidents[0].pause_us, incidents[2].pause_us), (None, None));
+    }
+
+    #[test]
+    fn a_fault_whose_effect_came_late_owns_the_pause() {
+        let mut incidents = [crash(5.0), crash(10.0)];
+        attribute(&mut incidents, &[true; 2], &[pause(20.0, 30.0, 90.0)]);
+        assert_eq!(incidents[1].pause_us, Some(60.0));
     }
 }

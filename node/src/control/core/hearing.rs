@@ -45,6 +45,9 @@ impl Core {
     /// A peer has said how it is, and so what it knows.
     fn compare(&mut self, now: Instant, node: NodeId, status: Status) {
         let Status { plan: theirs, readiness, incarnation, .. } = status;
+        if self.lives.insert(node, incarnation).is_some_and(|before| before != incarnation) {
+            self.actions.push(Action::Renewed(self.peer(node)));
+        }
         self.hear_out(node, status);
         self.highest = self.highest.max(theirs.epoch);
         self.planning.met(node, incarnation, readiness == Readiness::Unable);

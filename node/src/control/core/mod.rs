@@ -43,6 +43,8 @@ pub(crate) enum Action {
     Back(PeerId),
     /// The control stream to it may hang.
     Doubt(PeerId),
+    /// It has begun another life: streams to the one before lead nowhere.
+    Renewed(PeerId),
 }
 
 /// What a core is made of.
@@ -92,6 +94,8 @@ pub(crate) struct Core {
     /// Peers that hear a lower node than this one: while there are any, that node plans, though this one cannot hear
     /// it. Else two nodes that do not hear each other would replace each other's plans for ever.
     vouchers: BTreeSet<NodeId>,
+    /// The last life of each peer that has said how it is.
+    lives: BTreeMap<NodeId, u64>,
     /// Suspicions passed on lately.
     passed_on: BTreeMap<NodeId, Instant>,
     actions: Vec<Action>,
@@ -122,6 +126,7 @@ impl Core {
             highest: Epoch(0),
             behind_until: None,
             vouchers: BTreeSet::new(),
+            lives: BTreeMap::new(),
             passed_on: BTreeMap::new(),
             actions: Vec::new(),
         }

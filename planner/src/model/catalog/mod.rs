@@ -24,12 +24,14 @@ use super::ggml::GgmlType;
 use super::shape::{Hyperparameters, RecurrentShape, SlidingLayers, SlidingShape, Weight, assemble};
 
 /// The data, compiled in so that the planner needs no file at run time.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 10] = [
     ("deepseek.toml", include_str!("../../../data/models/deepseek.toml")),
+    ("gemma.toml", include_str!("../../../data/models/gemma.toml")),
     ("glm.toml", include_str!("../../../data/models/glm.toml")),
     ("gpt-oss.toml", include_str!("../../../data/models/gpt-oss.toml")),
     ("llama.toml", include_str!("../../../data/models/llama.toml")),
     ("llama-family.toml", include_str!("../../../data/models/llama-family.toml")),
+    ("mistral.toml", include_str!("../../../data/models/mistral.toml")),
     ("mixtures.toml", include_str!("../../../data/models/mixtures.toml")),
     ("qwen.toml", include_str!("../../../data/models/qwen.toml")),
     ("small.toml", include_str!("../../../data/models/small.toml")),

@@ -1,5 +1,6 @@
 //! From a scenario and its answer to a report.
 
+use planner::cost::capacity::{Requests, requests_per_second};
 use planner::cost::memory::{sessions_room, stage_bytes};
 use planner::fleet::{Fleet, NodeId};
 use planner::place::Candidate;
@@ -207,11 +208,25 @@ fn at_load(scenario: &Scenario, plan: &Plan, requests: &[RequestRecord], p: &Pre
             requests.iter().map(|r| r.tokens_us.len()).sum::<usize>() as f64 / requests.len().max(1) as f64;
         let tpot_ms = (streams / p.throughput_tok_s * 1e3).max(p.tpot_ms);
         let request_ms = ttft_ms + (tokens - 1.0).max(0.0) * tpot_ms + think_us / 1e3;
+        let requests_s = (streams / request_ms * 1e3).min(most_requests_s(scenario, plan, requests, users));
         at_load.streams = Some(users);
         at_load.decode_tok_s = round3(per_second(Some(tpot_ms)));
-        at_load.throughput_tok_s = (tokens > 0.0).then(|| round3(streams * tokens / request_ms * 1e3));
+        at_load.throughput_tok_s = (tokens > 0.0).then(|| round3(requests_s * tokens));
     }
     at_load
+}
+
+/// Requests per second that `plan` can finish at most, when they are like the run's.
+fn most_requests_s(scenario: &Scenario, plan: &Plan, requests: &[RequestRecord], users: u32) -> f64 {
+    let mean = |of: fn(&RequestRecord) -> f64| {
+        (requests.iter().map(of).sum::<f64>() / requests.len().max(1) as f64).round() as u32
+    };
+    let alike = Requests {
+        prompt: mean(|r| f64::from(r.prompt)),
+        output: mean(|r| r.tokens_us.len() as f64),
+        concurrency: users,
+    };
+    requests_per_second(&scenario.fleet, &scenario.model, plan, &alike)
 }
 
 fn agreement(predicted: &Predicted, run: &EngineFigures) -> Agreement {

@@ -20,6 +20,9 @@ pub fn text(report: &Report, style: Style) -> String {
     let mut page = Page::new(style);
     page.bold(&format!("{}: {}", report.scenario, report.question));
     page.heading("Answer");
+    if let Some((key, value)) = swept(report) {
+        page.paragraph(&format!("At {key} = {value}, the first of the swept values:"), 0);
+    }
     answer(&mut page, report);
     plan::fleet(&mut page, report);
     plan::stages(&mut page, report);
@@ -37,6 +40,12 @@ pub fn text(report: &Report, style: Style) -> String {
         series::sweep(&mut page, sweep);
     }
     page.finish()
+}
+
+/// What the report above a sweep's table is for: the swept key and its first value.
+fn swept(report: &Report) -> Option<(&str, &str)> {
+    let sweep = report.sweep.as_ref()?;
+    Some((&sweep.key, &sweep.points.first()?.value))
 }
 
 /// The sentences that answer the question.

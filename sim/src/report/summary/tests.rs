@@ -108,6 +108,7 @@ fn seeds_and_sweeps_are_tables_with_intervals() {
     let text = text(&report, Style::Plain);
     assert!(text.contains("13.5 (11.4 to 15.6)"), "{text}");
     assert!(text.contains("Sweep of links.delay"), "{text}");
+    assert!(text.contains("At links.delay = 5 ms, the first of the swept values:"), "{text}");
     assert!(widest(&text) <= 100, "{text}");
 }
 
