@@ -429,6 +429,29 @@ fn tokens_go_to_the_life_of_a_head_that_asks() {
     });
 }
 
+/// A head's node lost power again and again, and its client asked for the same session each time. A stage refused the first
+/// attempt, as it had served a later one, but told so to the life before: the head took the refusal's loss for silence.
+#[test]
+fn a_refusal_goes_to_the_life_of_a_head_that_asks() {
+    run(|| async {
+        let mut mesh = Mesh::with(4, Some(plan(&[&[0, 1]])), limits());
+        let clock = mesh.clock;
+        mesh.net.silence_the_dead();
+        for _ in 0..3 {
+            mesh.serving(3).await;
+            let _unheard = mesh.ask(3, 1, 60, 100);
+            mesh.sleep(Duration::from_millis(300)).await;
+            mesh.restart(3);
+        }
+        mesh.serving(3).await;
+        let asked = clock.now();
+        whole(&clock, mesh.ask(3, 1, 60, 100), 1, 60, 100).await;
+        let took = clock.now().since(asked);
+        assert!(took < mesh.limits.first_token_floor, "{took:?}");
+        drained_in_the_end(&mesh).await;
+    });
+}
+
 /// The stream from the last stage to the head hung, and the first token of a session was lost. The head gave the attempt
 /// up, but the stage took the stream of the lane on which the prompt had come to it for the reason, and the next attempt's
 /// token was lost as well.

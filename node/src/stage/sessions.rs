@@ -106,6 +106,9 @@ impl Sessions {
     /// A step has come.
     pub(super) fn step(&mut self, from: PeerId, lane: Lane, at: Instant, step: Step) {
         let session = step.session;
+        if let Some(route) = &step.route {
+            self.meet(route.head, route.head_life);
+        }
         match self.table.get_mut(&session) {
             Some(known)
                 if step.attempt < known.attempt || (step.attempt == known.attempt && !known.alive) =>
@@ -139,7 +142,6 @@ impl Sessions {
     fn begin(&mut self, from: PeerId, lane: Lane, at: Instant, step: Step) {
         let Some(route) = step.route.clone() else { return };
         let (session, attempt) = (step.session, step.attempt);
-        self.meet(route.head, route.head_life);
         if self.table.contains_key(&session) {
             self.forget_kv(session);
         } else {
@@ -165,7 +167,8 @@ impl Sessions {
         }
     }
 
-    /// A head begins. Where its node has begun another life, nothing may be told to the one before.
+    /// A head begins an attempt. Where its node has begun another life, nothing may be told to the one before: neither
+    /// tokens nor a refusal.
     fn meet(&mut self, head: PeerId, life: u64) {
         if self.heads.len() >= self.limits.stage_sessions {
             self.heads.clear();

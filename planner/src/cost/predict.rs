@@ -60,31 +60,6 @@ pub fn streams_of(concurrency: u32, replicas: u32, index: u32) -> u32 {
     concurrency / replicas + u32::from(index < concurrency % replicas)
 }
 
-/// The hops of one token: into the first stage where the head sits elsewhere, between stages, and back to the head.
-fn hops(
-    fleet: &Fleet,
-    model: &Model,
-    pipeline: &Pipeline,
-    head: NodeId,
-    tokens: u32,
-    software: &Software,
-) -> Option<Vec<TransferTime>> {
-    let mut out = Vec::with_capacity(pipeline.stages.len() + 1);
-    let mut at = head;
-    let mut bytes = FRAME_HEADER_BYTES + 4 * u64::from(tokens);
-    for stage in &pipeline.stages {
-        if stage.node != at {
-            out.push(transfer_time(&fleet.path(at, stage.node)?, bytes, software));
-        }
-        at = stage.node;
-        bytes = activation_frame_bytes(model, software, tokens);
-    }
-    if at != head {
-        out.push(transfer_time(&fleet.path(at, head)?, TOKEN_FRAME_BYTES, software));
-    }
-    Some(out)
-}
-
 fn predict_pipeline(
     fleet: &Fleet,
     model: &Model,
@@ -93,8 +68,7 @@ fn predict_pipeline(
     streams: u32,
     software: &Software,
 ) -> Option<Prediction> {
-    let first = pipeline.stages.first()?;
-    let head = load.head.unwrap_or(first.node);
+    let head = load.head.unwrap_or(pipeline.stages.first()?.node);
     let one = [Sequence::decode(load.context)];
     let mut breakdown = Breakdown::default();
     for stage in &pipeline.stages {
@@ -102,15 +76,15 @@ fn predict_pipeline(
         breakdown.compute_ms += step_time(model, device, stage.layers, &one).total_us() / 1e3;
         breakdown.software_ms += software.per_step_us / 1e3;
     }
-    for hop in hops(fleet, model, pipeline, head, 1, software)? {
+    let ring = Ring { fleet, model, pipeline, head, software };
+    for hop in ring.hops(1)? {
         breakdown.latency_ms += hop.latency_us / 1e3;
         breakdown.bandwidth_ms += hop.bandwidth_us / 1e3;
         breakdown.software_ms += hop.software_us / 1e3;
     }
     let tpot_ms = breakdown.total_ms();
-    let ring = Ring { fleet, model, pipeline, head, software };
-    let ttft_ms = ring.prefill_ms(load.prompt, false)?;
-    let opening_ms = ring.prefill_ms(load.prompt, true)? - ttft_ms;
+    let first = ring.prefill_ms(load.prompt)?;
+    let (ttft_ms, opening_ms) = (first.open, first.opening - first.open);
     let throughput_tok_s = throughput(fleet, model, pipeline, load.context, streams, tpot_ms, software);
     Some(Prediction { tpot_ms, ttft_ms, opening_ms, throughput_tok_s, breakdown })
 }
@@ -124,56 +98,94 @@ struct Ring<'a> {
     software: &'a Software,
 }
 
+/// When something is done, where the ring's streams are open already, and where the first frame opens each.
+#[derive(Debug, Clone, Copy, Default)]
+struct Done {
+    open: f64,
+    opening: f64,
+}
+
 impl Ring<'_> {
-    /// Time to first token of one prompt: chunks flow through the stages one behind the other. Where the streams are
-    /// still `opening`, the first frame of each hop waits one round trip.
-    fn prefill_ms(&self, prompt: u32, opening: bool) -> Option<f64> {
-        let mut done_us = vec![0.0f64; self.pipeline.stages.len()];
+    /// Time to first token of one prompt, milliseconds: chunks flow through the stages one behind the other.
+    fn prefill_ms(&self, prompt: u32) -> Option<Done> {
         let prompt = prompt.max(1);
-        let mut last_us = 0.0;
+        let openings_us = self.openings_us()?;
+        let mut stages_us = vec![Done::default(); self.pipeline.stages.len()];
+        let (mut hops, mut hops_of) = (Vec::new(), 0);
         for at in (0..prompt).step_by(PREFILL_CHUNK as usize) {
             let tokens = PREFILL_CHUNK.min(prompt - at);
-            let ends = at + tokens >= prompt;
-            let opens = opening && at == 0;
-            last_us = self.chunk_us(&mut done_us, tokens, at, ends, opens)?;
-        }
-        let at = self.pipeline.stages.last()?.node;
-        if at != self.head {
-            last_us +=
-                transfer_time(&self.fleet.path(at, self.head)?, TOKEN_FRAME_BYTES, self.software).total_us();
-            last_us += if opening { self.opening_us(at, self.head)? } else { 0.0 };
-        }
-        Some(last_us / 1e3)
-    }
-
-    /// When the last stage is done with a chunk of `tokens` tokens behind `at` others; `done_us` is when each stage was
-    /// done with the chunk before, and then with this one.
-    fn chunk_us(&self, done_us: &mut [f64], tokens: u32, at: u32, ends: bool, opens: bool) -> Option<f64> {
-        let mut ready_us = 0.0f64;
-        let mut from = self.head;
-        let mut bytes = FRAME_HEADER_BYTES + 4 * u64::from(tokens);
-        for (stage, done_us) in self.pipeline.stages.iter().zip(done_us) {
-            if stage.node != from {
-                ready_us +=
-                    transfer_time(&self.fleet.path(from, stage.node)?, bytes, self.software).total_us();
-                ready_us += if opens { self.opening_us(from, stage.node)? } else { 0.0 };
+            if std::mem::replace(&mut hops_of, tokens) != tokens {
+                hops = self.hops(tokens)?;
             }
-            let work = [Sequence { new_tokens: tokens, context: at, logits: u32::from(ends) }];
-            let device = &self.fleet.node(stage.node).device;
-            let step_us = step_time(self.model, device, stage.layers, &work).total_us();
-            ready_us = ready_us.max(*done_us) + step_us + self.software.per_step_us;
-            *done_us = ready_us;
-            from = stage.node;
-            bytes = activation_frame_bytes(self.model, self.software, tokens);
+            let work = Sequence { new_tokens: tokens, context: at, logits: u32::from(at + tokens >= prompt) };
+            self.pass(&mut stages_us, work, &hops, (at == 0).then_some(openings_us.as_slice()));
         }
-        Some(ready_us)
+        let (last, back, opening_us) = (stages_us.last()?, hops.last()?, openings_us.last()?);
+        let token_us = back.total_us();
+        let open = (last.open + token_us) / 1e3;
+        Some(Done { open, opening: (last.opening + token_us + opening_us) / 1e3 })
     }
 
-    /// Opening a stream: a greeting there and its answer back.
-    fn opening_us(&self, from: NodeId, to: NodeId) -> Option<f64> {
-        let way =
-            |a, b| Some(transfer_time(&self.fleet.path(a, b)?, HANDSHAKE_BYTES, self.software).total_us());
-        Some(way(from, to)? + way(to, from)?)
+    /// Passes a chunk along `hops`. `stages_us` is when each stage was done with the chunk before, and then with this one.
+    fn pass(
+        &self,
+        stages_us: &mut [Done],
+        work: Sequence,
+        hops: &[TransferTime],
+        openings_us: Option<&[f64]>,
+    ) {
+        let mut ready_us = Done::default();
+        for (i, (stage, done_us)) in self.pipeline.stages.iter().zip(stages_us).enumerate() {
+            let hop_us = hops[i].total_us();
+            ready_us.open += hop_us;
+            ready_us.opening += hop_us;
+            ready_us.opening += openings_us.map_or(0.0, |openings_us| openings_us[i]);
+            let device = &self.fleet.node(stage.node).device;
+            let step_us = step_time(self.model, device, stage.layers, &[work]).total_us();
+            let after =
+                |ready_us: f64, done_us: f64| ready_us.max(done_us) + step_us + self.software.per_step_us;
+            ready_us.open = after(ready_us.open, done_us.open);
+            ready_us.opening = after(ready_us.opening, done_us.opening);
+            *done_us = ready_us;
+        }
+    }
+
+    /// The hops of one frame of `tokens` tokens: into each stage, and back to the head with the token sampled. Where both
+    /// ends are on one node a hop costs nothing.
+    fn hops(&self, tokens: u32) -> Option<Vec<TransferTime>> {
+        let activations = activation_frame_bytes(self.model, self.software, tokens);
+        let ids = FRAME_HEADER_BYTES + 4 * u64::from(tokens);
+        let last = self.pipeline.stages.len();
+        let bytes = |i| {
+            if i == last {
+                TOKEN_FRAME_BYTES
+            } else if i == 0 {
+                ids
+            } else {
+                activations
+            }
+        };
+        let hop = |(i, (from, to))| self.transfer(from, to, bytes(i));
+        self.ways().enumerate().map(hop).collect()
+    }
+
+    /// What opening the stream of each hop takes, microseconds: a greeting there and its answer back.
+    fn openings_us(&self) -> Option<Vec<f64>> {
+        let greet_us = |from, to| Some(self.transfer(from, to, HANDSHAKE_BYTES)?.total_us());
+        self.ways().map(|(from, to)| Some(greet_us(from, to)? + greet_us(to, from)?)).collect()
+    }
+
+    /// From where to where each hop goes.
+    fn ways(&self) -> impl Iterator<Item = (NodeId, NodeId)> + '_ {
+        let nodes = || self.pipeline.stages.iter().map(|stage| stage.node);
+        std::iter::once(self.head).chain(nodes()).zip(nodes().chain([self.head]))
+    }
+
+    fn transfer(&self, from: NodeId, to: NodeId, bytes: u64) -> Option<TransferTime> {
+        if from == to {
+            return Some(TransferTime::default());
+        }
+        Some(transfer_time(&self.fleet.path(from, to)?, bytes, self.software))
     }
 }
 

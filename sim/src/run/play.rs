@@ -95,7 +95,8 @@ impl RingPlay {
         std::mem::take(&mut *self.log())
     }
 
-    fn config(&self, life: Life) -> NodeConfig {
+    /// What a life of a node is told.
+    pub(super) fn config(&self, life: Life) -> NodeConfig {
         let orders = &self.orders;
         // A node that starts again knows no plan: it hears of it from the others.
         let initial = (life.incarnation == 0).then(|| (Epoch(1), orders.plan.clone()));

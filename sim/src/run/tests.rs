@@ -61,7 +61,7 @@ fn layers_are_in_memory_from_the_start_and_are_read_again_after_a_crash() {
 }
 
 /// The small machine dies three seconds in, for ever; the laptop is there to take its place.
-fn crashing() -> Scenario {
+pub(super) fn crashing() -> Scenario {
     let mut scenario = scenario();
     scenario.faults = vec![Fault { at_us: 3e6, kind: FaultKind::Crash(NodeId(1)) }];
     scenario

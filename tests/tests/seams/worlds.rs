@@ -108,12 +108,14 @@ async fn steady<W: World>(script: &Script, doors: &Doors<W>, seconds: u64) {
             let what = if open.is_some() { "opened" } else { "unreachable" };
             script.note(doors.clock.now(), SENDER, format!("{what} after {took_ms} ms"));
         }
-        if let Some(tx) = &mut open
-            && let Err(error) = tx.send(token(i as u32)).await
-        {
+        let Some(tx) = &mut open else { continue };
+        let sent = tx.send(token(i as u32)).await;
+        if let Err(error) = sent {
             assert_eq!(error, NetError::Closed);
             script.note(doors.clock.now(), SENDER, "closed".into());
             open = None;
+        } else {
+            script.note(doors.clock.now(), SENDER, format!("sent {i}"));
         }
     }
 }
@@ -264,14 +266,19 @@ fn a_sender_waits_for_a_receiver_that_does_not_read() {
 
 #[test]
 fn streams_to_a_dead_peer_end_and_new_ones_open_when_it_is_back() {
-    let faults = [(2 * SECOND, FaultKind::Crash(RECEIVER)), (12 * SECOND, FaultKind::Restart(RECEIVER))];
+    // Between two tokens.
+    let crash = 2 * SECOND + SECOND / 20;
+    let faults = [(crash, FaultKind::Crash(RECEIVER)), (12 * SECOND, FaultKind::Restart(RECEIVER))];
     in_both(&fixture::lan(2), Case::Steady { seconds: 20 }, &faults, 21, |world, log| {
         let closed = times(log, SENDER, "closed");
         assert_eq!(closed.len(), 1, "{world}: {log:?}");
         assert!(
-            closed[0] >= 2 * SECOND + SILENCE_NS && closed[0] < 3 * SECOND + SILENCE_NS,
+            closed[0] >= crash + SILENCE_NS && closed[0] < crash + SECOND + SILENCE_NS,
             "{world}: {closed:?}"
         );
+        // To the dead one sends as to the living, and learns of it later: by the first token after the crash.
+        let sent = times(log, SENDER, "sent").iter().filter(|at| (crash..closed[0]).contains(at)).count();
+        assert_eq!(sent as u64, SILENCE_NS / (SECOND / 10), "{world}: {log:?}");
         let unreachable = format!("unreachable after {} ms", CONNECT_NS / 1_000_000);
         assert!(!times(log, SENDER, &unreachable).is_empty(), "{world}: {log:?}");
         let opened = times(log, SENDER, "opened after 0 ms");
@@ -281,7 +288,7 @@ fn streams_to_a_dead_peer_end_and_new_ones_open_when_it_is_back() {
         );
         let positions = got(log);
         assert!(positions.contains(&19) && positions.contains(&199), "{world}: {positions:?}");
-        let dead = 2 * SECOND + SECOND / 50..12 * SECOND;
+        let dead = crash..12 * SECOND;
         assert!(!times(log, RECEIVER, "got").iter().any(|at| dead.contains(at)), "{world}: {log:?}");
     });
 }
