@@ -13,9 +13,9 @@ const SLOWER: Paint = Paint::solid(0xc4, 0x3a, 0x31);
 /// Our tokens per second over llama.cpp's, a bar for each row that has both.
 pub(super) fn ratios(rows: &[Row]) -> Scene {
     let rows: Vec<(&Row, f64)> = rows.iter().filter_map(|row| Some((row, row.ratio?))).collect();
-    let (left, top, right, height) = (250.0, 62.0, 640.0, 18.0);
+    let (left, top, right, height) = (330.0, 62.0, 720.0, 18.0);
     let bottom = top + height * rows.len() as f64;
-    let mut scene = Scene::new(740.0, bottom + 40.0);
+    let mut scene = Scene::new(820.0, bottom + 40.0);
     let most = rows.iter().map(|(_, ratio)| *ratio).fold(2.0, f64::max).ceil();
     let at = |ratio: f64| left + ratio / most * (right - left);
     scene.title((16.0, 20.0), "Tokens per second over llama.cpp's", 15.0, INK);

@@ -3,6 +3,9 @@
 //! A decode step forks and joins some hundred times, so a fork must cost about a microsecond, which only threads that
 //! are awake can give. A node that waits for requests must use no processor at all, so they do not stay awake.
 //!
+//! Each thread has parts of its own, the same ones whenever the same work comes again, so that what they read lies in its
+//! caches; who has done its own takes what others have not begun.
+//!
 //! Nobody waits for a thread that is not there: who is late (parked, or descheduled) finds the work done, and the
 //! caller, who works too, has waited only for those that had begun.
 
@@ -48,13 +51,21 @@ struct Shared {
     /// Generation, open, inside: see [`GENERATION`].
     state: Apart<AtomicU64>,
     work: Borrowed<Work<'static>>,
-    parts: AtomicUsize,
-    next: Apart<AtomicUsize>,
+    /// One for each thread, the caller's first.
+    hands: Vec<Apart<Hand>>,
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Workers that are parked, or about to be.
     parked: Mutex<usize>,
     parked_hint: AtomicUsize,
     wake: Condvar,
+}
+
+/// The parts of one thread that nobody has begun.
+#[derive(Default)]
+struct Hand {
+    /// The first of them; beyond `end` when there are none.
+    next: AtomicUsize,
+    end: AtomicUsize,
 }
 
 /// On cache lines of its own: what one thread waits on, and what others write meanwhile, must not share one.
@@ -72,7 +83,7 @@ impl<T> Deref for Apart<T> {
 impl Pool {
     /// A pool of `threads`, the caller's counted: `threads - 1` are started. Zero reads as one.
     pub fn new(threads: usize) -> Self {
-        let shared = Arc::new(Shared::new());
+        let shared = Arc::new(Shared::new(threads.max(1)));
         let workers = (1..threads).map_while(|number| Shared::start(&shared, number)).collect();
         Self { shared, workers, turn: Mutex::new(()) }
     }
@@ -102,7 +113,7 @@ impl Pool {
         }
         let _turn = locked(&self.turn);
         self.shared.open(parts, f);
-        self.shared.take_parts(f);
+        self.shared.take_parts(0, f);
         self.shared.close();
         if let Some(panic) = locked(&self.shared.panic).take() {
             resume_unwind(panic);
@@ -122,12 +133,11 @@ impl Drop for Pool {
 }
 
 impl Shared {
-    fn new() -> Self {
+    fn new(threads: usize) -> Self {
         Self {
             state: Apart(AtomicU64::new(0)),
             work: Borrowed::none(),
-            parts: AtomicUsize::new(0),
-            next: Apart(AtomicUsize::new(0)),
+            hands: (0..threads).map(|_| Apart(Hand::default())).collect(),
             panic: Mutex::new(None),
             parked: Mutex::new(0),
             parked_hint: AtomicUsize::new(0),
@@ -138,13 +148,15 @@ impl Shared {
     /// Starts a worker, or gives none where the system has no thread left: the pool is then smaller.
     fn start(shared: &Arc<Self>, number: usize) -> Option<JoinHandle<()>> {
         let shared = Arc::clone(shared);
-        thread::Builder::new().name(format!("engine-{number}")).spawn(move || shared.serve()).ok()
+        thread::Builder::new().name(format!("engine-{number}")).spawn(move || shared.serve(number)).ok()
     }
 
     fn open(&self, parts: usize, f: &Work<'_>) {
         self.work.lend(f);
-        self.parts.store(parts, Ordering::Relaxed);
-        self.next.store(0, Ordering::Relaxed);
+        for (number, hand) in self.hands.iter().enumerate() {
+            hand.next.store(number * parts / self.hands.len(), Ordering::Relaxed);
+            hand.end.store((number + 1) * parts / self.hands.len(), Ordering::Relaxed);
+        }
         let generation = self.state.load(Ordering::Relaxed) & !(OPEN | INSIDE);
         self.state.store(generation.wrapping_add(GENERATION) | OPEN, Ordering::SeqCst);
         if self.parked_hint.load(Ordering::SeqCst) > 0 {
@@ -163,32 +175,36 @@ impl Shared {
         self.work.take_back();
     }
 
-    /// Takes part after part until none is left. A panic is kept for the caller, and ends the work.
-    fn take_parts(&self, f: &Work<'_>) {
-        let parts = self.parts.load(Ordering::Relaxed);
+    /// Takes part after part until none is left, its own first. A panic is kept for the caller, and ends the work.
+    fn take_parts(&self, thread: usize, f: &Work<'_>) {
         AT_WORK.set(true);
+        let (before, own_and_after) = self.hands.split_at(thread);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            loop {
-                let part = self.next.fetch_add(1, Ordering::Relaxed);
-                if part >= parts {
-                    break;
+            for hand in own_and_after.iter().chain(before) {
+                loop {
+                    let part = hand.next.fetch_add(1, Ordering::Relaxed);
+                    if part >= hand.end.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    f(part);
                 }
-                f(part);
             }
         }));
         AT_WORK.set(false);
         if let Err(panic) = outcome {
-            self.next.store(parts, Ordering::Relaxed);
+            for hand in &self.hands {
+                hand.end.store(0, Ordering::Relaxed);
+            }
             locked(&self.panic).get_or_insert(panic);
         }
     }
 
-    fn serve(&self) {
+    fn serve(&self, thread: usize) {
         let mut seen = 0;
         while let Some(state) = self.wait_for_work(seen) {
             seen = state & !(OPEN | INSIDE);
             if self.enter(seen) {
-                self.work.with(|f| self.take_parts(f));
+                self.work.with(|f| self.take_parts(thread, f));
                 self.state.fetch_sub(1, Ordering::Release);
             }
         }

@@ -19,7 +19,7 @@ const STRETCH: usize = 1024;
 const TILE_ROWS: usize = 8;
 
 /// Parts for each thread, with one token and with several: who is held up leaves the rest to others.
-const PARTS_PER_THREAD: [usize; 2] = [24, 12];
+const PARTS_PER_THREAD: [usize; 2] = [12, 12];
 
 thread_local! {
     /// Room for the input of the products that this thread asks for, kept from one to the next: fresh memory for a prompt
@@ -27,8 +27,8 @@ thread_local! {
     static INPUTS: Cell<Inputs> = Cell::default();
 }
 
-/// Bytes of weights below which a part is not worth handing out: about a microsecond of work.
-const PART_BYTES: usize = 24 << 10;
+/// Bytes of weights below which a part is not worth handing out: a microsecond of work or two.
+const PART_BYTES: usize = 32 << 10;
 
 /// `y = x * W^T` for each of `outs`: `x` is `[n][cols]`, and each `y` is `[n][rows]` of its matrix. All matrices have as
 /// many columns; all threads of `pool` work, and are called together once (twice, for many tokens).
