@@ -27,7 +27,8 @@ pub(super) fn ratios(rows: &[Row]) -> Scene {
     }
     for (i, (row, ratio)) in rows.into_iter().enumerate() {
         let middle = top + height * (i as f64 + 0.5);
-        let name = format!("{} {}, {} threads, {}", row.model, row.test, row.threads, row.level);
+        let threads = if row.threads == 1 { "thread" } else { "threads" };
+        let name = format!("{} {}, {} {threads}, {}", row.model, row.test, row.threads, row.level);
         scene.text((left - 8.0, middle), &name, 10.5, Anchor::Right, INK);
         let paint = if ratio < 1.0 { SLOWER } else { FASTER };
         scene.rect(left, middle - 5.0, at(ratio), middle + 5.0, paint);

@@ -135,7 +135,7 @@ pub fn run(args: &EngineArgs, progress: &mut impl FnMut(&str)) -> Result<String,
     let mut measured = Vec::new();
     for (case, path) in chosen.iter().zip(&paths) {
         for &threads in &args.threads {
-            progress(&format!("{}, {threads} threads", case.name));
+            progress(&format!("{}, threads: {threads}", case.name));
             let ours = Ours::load(path, threads, level)?;
             measured.extend(side_by_side(case, ours, path, theirs.as_mut(), args)?);
         }
