@@ -91,22 +91,38 @@ impl Vector for Group {
 
     #[inline(always)]
     fn and(self, mask: u8) -> Self {
-        self.map(|byte| byte & mask)
+        let mut out = self;
+        for byte in &mut out {
+            *byte &= mask;
+        }
+        out
     }
 
     #[inline(always)]
     fn and_or(self, mask: u8, other: Self) -> Self {
-        std::array::from_fn(|i| self[i] & mask | other[i])
+        let mut out = self;
+        for (byte, other) in out.iter_mut().zip(other) {
+            *byte = *byte & mask | other;
+        }
+        out
     }
 
     #[inline(always)]
     fn lower<const BITS: u32>(self) -> Self {
-        self.map(|byte| byte >> BITS)
+        let mut out = self;
+        for byte in &mut out {
+            *byte >>= BITS;
+        }
+        out
     }
 
     #[inline(always)]
     fn raise<const BITS: u32>(self) -> Self {
-        self.map(|byte| byte << BITS)
+        let mut out = self;
+        for byte in &mut out {
+            *byte <<= BITS;
+        }
+        out
     }
 
     #[inline(always)]
@@ -123,17 +139,35 @@ impl Vector for Group {
         shift: u32,
         _max: u8,
     ) -> [Self::Lanes; T] {
-        std::array::from_fn(|token| {
-            let mut sums = [starts[token] << shift; ROWS];
+        let mut out = [[0.0; ROWS]; T];
+        for (token, out) in out.iter_mut().enumerate() {
+            // Two products beside each other make one sum, over all groups: what compilers know an instruction for.
+            let mut pairs = [0i32; 2 * ROWS];
             for (group, quants) in groups.iter().zip(quants[token][from..].as_chunks::<4>().0) {
-                for (sum, codes) in sums.iter_mut().zip(group.as_chunks::<4>().0) {
-                    let products =
-                        codes.iter().zip(quants).map(|(&code, &quant)| i32::from(code) * i32::from(quant));
-                    *sum += products.sum::<i32>();
+                let mut repeated = [0i16; 4 * ROWS];
+                for four in repeated.as_chunks_mut::<4>().0 {
+                    *four = [
+                        i16::from(quants[0]),
+                        i16::from(quants[1]),
+                        i16::from(quants[2]),
+                        i16::from(quants[3]),
+                    ];
+                }
+                let mut codes = [0i16; 4 * ROWS];
+                for (wide, code) in codes.iter_mut().zip(group) {
+                    *wide = i16::from(*code);
+                }
+                for (i, pair) in pairs.iter_mut().enumerate() {
+                    *pair += i32::from(codes[2 * i]) * i32::from(repeated[2 * i])
+                        + i32::from(codes[2 * i + 1]) * i32::from(repeated[2 * i + 1]);
                 }
             }
-            sums.map(|sum| sum as f32)
-        })
+            let start = starts[token] << shift;
+            for (row, out) in out.iter_mut().enumerate() {
+                *out = (start + pairs[2 * row] + pairs[2 * row + 1]) as f32;
+            }
+        }
+        out
     }
 }
 
@@ -177,24 +211,31 @@ impl Lanes for [f32; ROWS] {
 
     #[inline(always)]
     fn plus(self, other: Self) -> Self {
-        std::array::from_fn(|row| self[row] + other[row])
+        let mut out = self;
+        for (value, other) in out.iter_mut().zip(other) {
+            *value += other;
+        }
+        out
     }
 
     #[inline(always)]
     fn times(self, other: Self) -> Self {
-        std::array::from_fn(|row| self[row] * other[row])
+        let mut out = self;
+        for (value, other) in out.iter_mut().zip(other) {
+            *value *= other;
+        }
+        out
     }
 
     #[inline(always)]
     fn times_plus(self, factor: Self, addend: Self) -> Self {
         // Without the instruction `mul_add` would be a call.
         let fused = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
-        std::array::from_fn(|row| {
-            if fused {
-                self[row].mul_add(factor[row], addend[row])
-            } else {
-                self[row] * factor[row] + addend[row]
-            }
-        })
+        let mut out = addend;
+        for (row, value) in out.iter_mut().enumerate() {
+            *value =
+                if fused { self[row].mul_add(factor[row], *value) } else { self[row] * factor[row] + *value };
+        }
+        out
     }
 }
