@@ -1,6 +1,6 @@
 //! How many requests a plan can finish, whatever the number of those who ask.
 
-use super::constants::{PREFILL_CHUNK, RING};
+use super::constants::RING;
 use super::predict::{batch_of, streams_of};
 use super::step::{Sequence, step_time, uniform_step_time};
 use crate::fleet::Fleet;
@@ -35,14 +35,9 @@ pub fn requests_per_second(fleet: &Fleet, model: &Model, plan: &Plan, requests: 
 /// What one request costs a stage that decodes in batches of `batch`.
 fn busy_us(fleet: &Fleet, model: &Model, stage: &Stage, requests: &Requests, batch: u32) -> f64 {
     let device = &fleet.node(stage.node).device;
-    let prompt = requests.prompt.max(1);
-    let chunk_us = |at: u32| {
-        let new_tokens = PREFILL_CHUNK.min(prompt - at);
-        let work = [Sequence { new_tokens, context: at, logits: u32::from(at + new_tokens == prompt) }];
-        step_time(model, device, stage.layers, &work).total_us() + RING.per_step_us
-    };
-    let prefill_us: f64 = (0..prompt).step_by(PREFILL_CHUNK as usize).map(chunk_us).sum();
-    let one = Sequence::decode(prompt.saturating_add(requests.output / 2));
+    let chunk_us = |chunk| step_time(model, device, stage.layers, &[chunk]).total_us() + RING.per_step_us;
+    let prefill_us: f64 = Sequence::prefill(requests.prompt).map(chunk_us).sum();
+    let one = Sequence::decode(requests.prompt.saturating_add(requests.output / 2));
     let step_us = uniform_step_time(model, device, stage.layers, one, batch).total_us() + RING.per_step_us;
     prefill_us + f64::from(requests.output.saturating_sub(1)) * step_us / f64::from(batch)
 }

@@ -1,6 +1,6 @@
 //! What a whole plan gives, from the costs of its parts.
 
-use super::constants::{FRAME_HEADER_BYTES, HANDSHAKE_BYTES, PREFILL_CHUNK, Software, TOKEN_FRAME_BYTES};
+use super::constants::{FRAME_HEADER_BYTES, HANDSHAKE_BYTES, Software, TOKEN_FRAME_BYTES};
 use super::step::{Sequence, step_time, uniform_step_time};
 use super::transfer::{TransferTime, activation_frame_bytes, transfer_time};
 use crate::fleet::{Fleet, NodeId};
@@ -108,17 +108,14 @@ struct Done {
 impl Ring<'_> {
     /// Time to first token of one prompt, milliseconds: chunks flow through the stages one behind the other.
     fn prefill_ms(&self, prompt: u32) -> Option<Done> {
-        let prompt = prompt.max(1);
         let openings_us = self.openings_us()?;
         let mut stages_us = vec![Done::default(); self.pipeline.stages.len()];
         let (mut hops, mut hops_of) = (Vec::new(), 0);
-        for at in (0..prompt).step_by(PREFILL_CHUNK as usize) {
-            let tokens = PREFILL_CHUNK.min(prompt - at);
-            if std::mem::replace(&mut hops_of, tokens) != tokens {
-                hops = self.hops(tokens)?;
+        for chunk in Sequence::prefill(prompt) {
+            if std::mem::replace(&mut hops_of, chunk.new_tokens) != chunk.new_tokens {
+                hops = self.hops(chunk.new_tokens)?;
             }
-            let work = Sequence { new_tokens: tokens, context: at, logits: u32::from(at + tokens >= prompt) };
-            self.pass(&mut stages_us, work, &hops, (at == 0).then_some(openings_us.as_slice()));
+            self.pass(&mut stages_us, chunk, &hops, (chunk.context == 0).then_some(openings_us.as_slice()));
         }
         let (last, back, opening_us) = (stages_us.last()?, hops.last()?, openings_us.last()?);
         let token_us = back.total_us();

@@ -1,6 +1,6 @@
 //! One engine step: what a device needs to run a range of layers over a batch.
 
-use super::constants::LATENT_DISPATCH;
+use super::constants::{LATENT_DISPATCH, PREFILL_CHUNK};
 use crate::fleet::Device;
 use crate::model::{Attention, Layer, Model};
 use crate::plan::LayerRange;
@@ -20,6 +20,15 @@ impl Sequence {
     /// One decoded token after `context` others.
     pub fn decode(context: u32) -> Self {
         Self { new_tokens: 1, context, logits: 1 }
+    }
+
+    /// The chunks of a prompt's prefill, in order; the last one gives a token. An empty prompt counts as one token.
+    pub fn prefill(prompt: u32) -> impl Iterator<Item = Self> {
+        let prompt = prompt.max(1);
+        (0..prompt).step_by(PREFILL_CHUNK as usize).map(move |context| {
+            let new_tokens = PREFILL_CHUNK.min(prompt - context);
+            Self { new_tokens, context, logits: u32::from(context + new_tokens == prompt) }
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::Ask;
-use crate::cost::constants::{FRAME_HEADER_BYTES, PREFILL_CHUNK, RING, Software, TOKEN_FRAME_BYTES};
+use crate::cost::constants::{FRAME_HEADER_BYTES, RING, Software, TOKEN_FRAME_BYTES};
 use crate::cost::memory::{activation_bytes, kv_bytes, stage_bytes, weight_bytes};
 use crate::cost::step::{Sequence, uniform_step_time};
 use crate::cost::transfer::{activation_frame_bytes, transfer_time};
@@ -286,13 +286,7 @@ impl<'a> Costs<'a> {
 
     /// The steps of a prompt's prefill, in order.
     pub(super) fn chunks(&self) -> Vec<Work> {
-        let prompt = self.ask.load.prompt.max(1);
-        let chunk = |at: u32| {
-            let new_tokens = PREFILL_CHUNK.min(prompt - at);
-            let logits = u32::from(at + new_tokens >= prompt);
-            Work { sequence: Sequence { new_tokens, context: at, logits }, count: 1 }
-        };
-        (0..prompt).step_by(PREFILL_CHUNK as usize).map(chunk).collect()
+        Sequence::prefill(self.ask.load.prompt).map(|sequence| Work { sequence, count: 1 }).collect()
     }
 }
 
