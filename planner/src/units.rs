@@ -249,6 +249,24 @@ pub fn fmt_rate(bytes_per_s: f64) -> String {
     }
 }
 
+/// A whole number in groups of three: `1,204`.
+pub fn fmt_count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A count with its noun: `1 machine`, `3 machines`.
+pub fn fmt_plural(value: u64, noun: &str) -> String {
+    format!("{} {noun}{}", fmt_count(value), if value == 1 { "" } else { "s" })
+}
+
 /// `value` in the largest of `units` (ascending) that leaves at least one, with three significant digits.
 fn scaled(value: f64, units: &[(&str, f64)]) -> String {
     // A shade under 1 so that 999.96 of one unit is shown as 1.00 of the next and never as 1000.

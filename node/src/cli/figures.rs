@@ -1,17 +1,6 @@
-//! Numbers with units, for people.
+//! Numbers with units, for people; counts are `planner::units`'.
 
-/// `49,152`.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
+pub(super) use planner::units::{fmt_count as count, fmt_plural as plural};
 
 /// `134.5 M`: parameters.
 pub(super) fn short(number: u64) -> String {
@@ -33,12 +22,6 @@ pub(super) fn rate(tokens_per_s: f64) -> String {
         _ => 0,
     };
     format!("{tokens_per_s:.decimals$} tok/s")
-}
-
-/// `1 token`, `3 tokens`.
-pub(super) fn plural(number: u64, noun: &str) -> String {
-    let ending = if number == 1 { "" } else { "s" };
-    format!("{} {noun}{ending}", count(number))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! Quantities as a person reads them: three figures and a unit. Times and bytes are `planner::units`'.
+//! Quantities as a person reads them: three figures and a unit. Times, bytes and counts are `planner::units`'.
 
-pub(super) use planner::units::{fmt_bytes as bytes, fmt_ms as ms};
+use planner::units::fmt_plural;
+pub(super) use planner::units::{fmt_bytes as bytes, fmt_count as count, fmt_ms as ms};
 
 /// Milliseconds, or a dash where there is no value.
 pub(super) fn ms_or_dash(value: Option<f64>) -> String {
@@ -38,22 +39,9 @@ pub(super) fn figures(value: f64) -> String {
     }
 }
 
-/// A whole number in groups of three: `1,204`.
-pub(super) fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 /// A count with its noun: `1 machine`, `3 machines`.
 pub(super) fn plural(value: usize, noun: &str) -> String {
-    format!("{} {noun}{}", count(value as u64), if value == 1 { "" } else { "s" })
+    fmt_plural(value as u64, noun)
 }
 
 #[cfg(test)]
