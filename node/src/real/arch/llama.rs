@@ -5,7 +5,7 @@ use planner::plan::LayerRange;
 use super::keys::Keys;
 use super::parts::{AttentionBlock, FeedForward};
 use super::rope::Pairs;
-use super::{Activation, Attention, Device, Network, Ops, Rope, Shape};
+use super::{Activation, Attention, Device, Network, Ops, Rope};
 use crate::real::weights::{LoadError, Weights};
 
 /// The same layer several times over. Qwen differs from Llama only in what `load` is told.
@@ -21,10 +21,6 @@ struct Layer<D: Device> {
     attention: AttentionBlock<D>,
     feed_forward_norm: D::Vector,
     feed_forward: FeedForward<D>,
-}
-
-pub(super) fn shape(keys: &Keys<'_>) -> Result<Shape, LoadError> {
-    keys.shape()
 }
 
 pub(super) fn load<D: Device>(

@@ -153,8 +153,7 @@ pub const KNOWN: [&str; 4] = ["gemma3", "llama", "qwen2", "qwen3"];
 pub fn shape(file: &GgufFile) -> Result<Shape, LoadError> {
     let keys = Keys::new(file)?;
     match keys.architecture() {
-        "llama" => llama::shape(&keys),
-        "qwen2" | "qwen3" => qwen::shape(&keys),
+        "llama" | "qwen2" | "qwen3" => keys.shape(),
         "gemma3" => gemma::shape(&keys),
         other => Err(unknown(other)),
     }

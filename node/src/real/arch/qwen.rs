@@ -3,15 +3,11 @@
 
 use planner::plan::LayerRange;
 
+use super::Device;
 use super::keys::Keys;
 use super::llama::Llama;
 use super::rope::Pairs;
-use super::{Device, Shape};
 use crate::real::weights::{LoadError, Weights};
-
-pub(super) fn shape(keys: &Keys<'_>) -> Result<Shape, LoadError> {
-    keys.shape()
-}
 
 pub(super) fn load<D: Device>(
     keys: &Keys<'_>,
