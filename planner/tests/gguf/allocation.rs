@@ -1,4 +1,4 @@
-//! An allocator that remembers the largest allocation of each thread.
+//! An allocator that remembers the largest allocation of each thread. The engine's suite takes it from here.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -23,6 +23,12 @@ unsafe impl GlobalAlloc for Watching {
         note(layout.size());
         // SAFETY: as above.
         unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {

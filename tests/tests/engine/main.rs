@@ -1,6 +1,7 @@
 //! The CPU engine, held to what others compute and to itself: see `tests/data` for what it is held to.
 #![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
 
+#[path = "../../../planner/tests/gguf/allocation.rs"]
 mod allocation;
 mod hostile;
 mod invariance;

@@ -1,6 +1,7 @@
 //! Suites over the seams, through the public API alone: one body of tests over every implementation of a seam.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod asking;
 mod check;
 mod engine;
 mod fixture;

@@ -5,42 +5,29 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use node::clock::{Clock, Instant};
-use node::engine::{Chances, Penalties, Rules, Sampling, Want, WorkOut};
-use node::head::{Reply, Request};
-use node::ids::{PeerId, SessionId, Token};
-use node::limits::Limits;
+use node::clock::Clock;
+use node::engine::{Penalties, Rules, Sampling, Want, WorkOut};
+use node::ids::Token;
 use node::probe::Event;
 use node::real::cpu::{DirectEngine, EngineOptions};
-use node::router::FleetView;
+use node::start;
 use node::world::{Doors, World};
-use node::{NodeConfig, start};
-use planner::cost::constants::RING;
 use planner::cost::predict::Load;
 use planner::fleet::{Fleet, NodeId};
-use planner::model::Model;
 use planner::model::gguf::GgufFile;
-use planner::place::{Ask, Constraints, Objective, Shape};
-use planner::plan::{Epoch, LayerRange, Pipeline, Plan, Stage};
-use sim::mesh::{Mesh, MeshSpec, Play};
+use sim::mesh::{Mesh, Play};
 use sim::paced::Paced;
-use sim::record::Recorder;
 use sim::scenario::FaultKind;
-use sim::seed::Seed;
 use sim::wires::Life;
-use sim::{memory, over_turmoil};
 use tests::chain::{Chain, Part};
 use tests::models;
 
+use crate::asking::{Asking, SECOND, Told};
 use crate::fixture;
 
-const SECOND: u64 = 1_000_000_000;
 const TOKENS: u32 = 40;
-
-/// A token with what was told about it.
-type Told = (Token, Option<Box<Chances>>);
 
 /// A world whose devices compute with real weights.
 struct Real<W>(PhantomData<fn() -> W>);
@@ -52,67 +39,22 @@ impl<W: World> World for Real<W> {
     type Probe = W::Probe;
 }
 
-/// Requests at node 0, all at once.
+/// Devices that compute with the weights in the file, at the pace of the fleet's.
 #[derive(Clone)]
 struct Ring {
-    fleet: Fleet,
+    asking: Asking,
     path: PathBuf,
-    model: Arc<Model>,
-    requests: Vec<(Vec<Token>, Sampling)>,
-    faults: Vec<(u64, FaultKind)>,
-    answers: Arc<Mutex<Vec<Vec<Told>>>>,
-    open: Arc<Mutex<usize>>,
 }
 
 impl Ring {
-    fn plan(&self) -> Plan {
-        let (nodes, layers) = (self.fleet.nodes.len() as u32, self.model.layer_count());
-        let cut = |index: u32| layers * index / nodes;
-        let stage = |node: NodeId| Stage { node, layers: LayerRange::new(cut(node.0), cut(node.0 + 1)) };
-        Plan {
-            model: self.model.name.clone(),
-            replicas: vec![Pipeline { stages: self.fleet.ids().map(stage).collect() }],
-            experts: Vec::new(),
-            context: 1_024,
-            sessions: 8,
-        }
-    }
-
-    fn config(&self, incarnation: u64) -> NodeConfig {
-        let constraints = Constraints {
-            min_layers: 1,
-            latency_cap_us: None,
-            pinned: Vec::new(),
-            excluded: Vec::new(),
-            sessions: 8,
-            context: 1_024,
-            shape: Shape::Pipeline,
-        };
-        let load = Load { prompt: 20, context: 60, concurrency: 1, head: None };
-        let peers = self.fleet.ids().map(|node| PeerId::from_index(node.0)).collect();
-        NodeConfig {
-            view: Arc::new(FleetView::new(self.fleet.clone(), peers)),
-            model: Arc::clone(&self.model),
-            ask: Ask { objective: Objective::Tpot, load, constraints },
-            initial: Some((Epoch(1), self.plan())),
-            limits: Limits::default(),
-            incarnation,
-        }
-    }
-
     fn doors<W: World>(&self, life: Life, doors: Doors<W>) -> Doors<Real<W>> {
-        let files = BTreeMap::from([(self.model.name.clone(), self.path.clone())]);
+        let Asking { fleet, model, .. } = &self.asking;
+        let files = BTreeMap::from([(model.name.clone(), self.path.clone())]);
         let direct = DirectEngine::new(files, options());
-        let device = self.fleet.node(life.node).device.clone();
+        let device = fleet.node(life.node).device.clone();
         let Doors { transport, clock, probe, seed, .. } = doors;
-        let engine = Paced::new(direct, clock.clone(), device, Arc::clone(&self.model));
+        let engine = Paced::new(direct, clock.clone(), device, Arc::clone(model));
         Doors { transport, engine, clock, probe, seed }
-    }
-
-    fn ask(&self, index: usize) -> Request {
-        let (prompt, sampling) = self.requests[index].clone();
-        let session = SessionId(index as u64);
-        Request { session, prompt, generated: Vec::new(), max_tokens: TOKENS, sampling }
     }
 }
 
@@ -121,41 +63,14 @@ impl Play for Ring {
         let ring = self.clone();
         async move {
             let clock = doors.clock.clone();
-            let node = start(ring.doors(life, doors), ring.config(life.incarnation));
-            if life.node == NodeId(0) {
-                clock.sleep_until(Instant(5 * SECOND)).await;
-                let asked: Vec<_> = (0..ring.requests.len()).map(|index| node.ask(ring.ask(index))).collect();
-                for (index, mut replies) in asked.into_iter().enumerate() {
-                    while let Some(reply) = replies.next().await {
-                        match reply {
-                            Reply::Token { token, chances, .. } => {
-                                ring.answers.lock().unwrap()[index].push((token, chances));
-                            }
-                            Reply::End => *ring.open.lock().unwrap() -= 1,
-                            other => panic!("session {index}: {other:?}"),
-                        }
-                    }
-                }
-            }
-            std::future::pending::<()>().await;
+            let node = start(ring.doors(life, doors), ring.asking.config(life.incarnation));
+            ring.asking.live(life, clock, node).await;
         }
     }
 
     fn direct<C: Clock>(&self, mesh: Mesh<C>) -> impl Future<Output = ()> + 'static {
         let ring = self.clone();
-        async move {
-            for (at_ns, fault) in &ring.faults {
-                mesh.clock().sleep_until(Instant(*at_ns)).await;
-                mesh.apply(fault);
-            }
-            for tick in 0..2_000 {
-                mesh.clock().sleep_until(Instant(5 * SECOND + tick * SECOND / 20)).await;
-                if *ring.open.lock().unwrap() == 0 {
-                    return;
-                }
-            }
-            panic!("not over in 100 s");
-        }
+        async move { ring.asking.direct(mesh).await }
     }
 }
 
@@ -213,35 +128,12 @@ fn alone(path: &std::path::Path) -> Vec<Vec<Told>> {
 
 /// Runs it and hands out how many attempts there were beyond the first.
 fn play(world: &str, faults: &[(u64, FaultKind)], answers: &[Vec<Told>]) -> usize {
-    let fleet = fleet();
     let path = models::smollm2();
     let model = Arc::new(GgufFile::open(&path).unwrap().model().unwrap());
-    let recorder = Recorder::new(fleet.nodes.iter().map(|n| n.name.clone()).collect(), false);
-    let spec = MeshSpec {
-        fleet: fleet.clone(),
-        model: Arc::clone(&model),
-        seed: Seed::new(3),
-        compute_error: (0.0, 0.0),
-        software: RING,
-        loaded: BTreeMap::new(),
-        recorder: recorder.clone(),
-    };
-    let requests = requests();
-    let ring = Ring {
-        path,
-        model,
-        faults: faults.to_vec(),
-        answers: Arc::new(Mutex::new(vec![Vec::new(); requests.len()])),
-        open: Arc::new(Mutex::new(requests.len())),
-        requests,
-        fleet: fleet.clone(),
-    };
-    let nodes: Vec<NodeId> = fleet.ids().collect();
-    match world {
-        "memory" => memory::run(spec, &ring).unwrap(),
-        _ => over_turmoil::run(spec, &ring, over_turmoil::scale_for(&fleet, &RING, &nodes)).unwrap(),
-    }
-    for (index, (ours, alone)) in ring.answers.lock().unwrap().iter().zip(answers).enumerate() {
+    let load = Load { prompt: 20, context: 60, concurrency: 1, head: None };
+    let asking = Asking::new(&fleet(), model, load, requests(), TOKENS, faults);
+    let (recorder, said) = asking.run(world, &Ring { asking: asking.clone(), path }, (0.0, 0.0));
+    for (index, (ours, alone)) in said.iter().zip(answers).enumerate() {
         assert_eq!(ours, alone, "{world}, session {index}");
     }
     let ledger = recorder.ledger();

@@ -2,135 +2,46 @@
 //! adds up to the time it took.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use node::clock::{Clock, Instant};
+use node::clock::Clock;
 use node::engine::Sampling;
-use node::head::{Reply, Request};
-use node::ids::{PeerId, SessionId, Token};
-use node::limits::Limits;
+use node::ids::{SessionId, Token};
 use node::probe::Event;
-use node::router::FleetView;
+use node::start;
 use node::world::{Doors, World};
-use node::{NodeConfig, start};
-use planner::cost::constants::RING;
 use planner::cost::predict::Load;
 use planner::fleet::{Fleet, NodeId};
-use planner::place::{Ask, Constraints, Objective, Shape};
-use planner::plan::{Epoch, LayerRange, Pipeline, Plan, Stage};
 use sim::engine::reference_tokens;
-use sim::mesh::{Mesh, MeshSpec, Play};
+use sim::mesh::{Mesh, Play};
 use sim::record::{Ledger, Recorder};
 use sim::scenario::FaultKind;
 use sim::seed::Seed;
 use sim::wires::Life;
-use sim::{memory, over_turmoil};
 
+use crate::asking::{Asking, SECOND};
 use crate::fixture;
 
 const LAYERS: u32 = 12;
-const SECOND: u64 = 1_000_000_000;
 const SAMPLING: Sampling = Sampling::GREEDY;
 
-/// Requests at node 0 of a ring over all nodes, all at once.
+/// Simulated devices.
 #[derive(Clone)]
-struct Ring {
-    fleet: Fleet,
-    prompts: Vec<Vec<Token>>,
-    tokens: u32,
-    faults: Vec<(u64, FaultKind)>,
-    answers: Arc<Mutex<Vec<Vec<Token>>>>,
-    open: Arc<Mutex<usize>>,
-}
-
-impl Ring {
-    fn config(&self, incarnation: u64) -> NodeConfig {
-        let ids: Vec<NodeId> = self.fleet.ids().collect();
-        let share = LAYERS / ids.len() as u32;
-        let stages = ids
-            .iter()
-            .map(|node| Stage { node: *node, layers: LayerRange::new(node.0 * share, (node.0 + 1) * share) })
-            .collect();
-        let model = fixture::model(LAYERS);
-        let plan = Plan {
-            model: model.name.clone(),
-            replicas: vec![Pipeline { stages }],
-            experts: Vec::new(),
-            context: 1_024,
-            sessions: 8,
-        };
-        let constraints = Constraints {
-            min_layers: 1,
-            latency_cap_us: None,
-            pinned: Vec::new(),
-            excluded: Vec::new(),
-            sessions: 8,
-            context: 1_024,
-            shape: Shape::Pipeline,
-        };
-        let load = Load { prompt: 100, context: 200, concurrency: 1, head: None };
-        NodeConfig {
-            view: Arc::new(FleetView::new(
-                self.fleet.clone(),
-                ids.iter().map(|node| PeerId::from_index(node.0)).collect(),
-            )),
-            model: Arc::new(model),
-            ask: Ask { objective: Objective::Tpot, load, constraints },
-            initial: Some((Epoch(1), plan)),
-            limits: Limits::default(),
-            incarnation,
-        }
-    }
-}
+struct Ring(Asking);
 
 impl Play for Ring {
     fn live<W: World>(&self, life: Life, doors: Doors<W>) -> impl Future<Output = ()> + 'static {
-        let ring = self.clone();
+        let asking = self.0.clone();
         async move {
             let clock = doors.clock.clone();
-            let node = start(doors, ring.config(life.incarnation));
-            if life.node == NodeId(0) {
-                clock.sleep_until(Instant(5 * SECOND)).await;
-                let mut replies = Vec::new();
-                for (index, prompt) in ring.prompts.iter().enumerate() {
-                    let request = Request {
-                        session: SessionId(index as u64),
-                        prompt: prompt.clone(),
-                        generated: Vec::new(),
-                        max_tokens: ring.tokens,
-                        sampling: SAMPLING,
-                    };
-                    replies.push(node.ask(request));
-                }
-                for (index, mut replies) in replies.into_iter().enumerate() {
-                    while let Some(reply) = replies.next().await {
-                        match reply {
-                            Reply::Token { token, .. } => ring.answers.lock().unwrap()[index].push(token),
-                            Reply::End => *ring.open.lock().unwrap() -= 1,
-                            other => panic!("session {index}: {other:?}"),
-                        }
-                    }
-                }
-            }
-            std::future::pending::<()>().await;
+            let node = start(doors, asking.config(life.incarnation));
+            asking.live(life, clock, node).await;
         }
     }
 
     fn direct<C: Clock>(&self, mesh: Mesh<C>) -> impl Future<Output = ()> + 'static {
-        let ring = self.clone();
-        async move {
-            for (at_ns, fault) in &ring.faults {
-                mesh.clock().sleep_until(Instant(*at_ns)).await;
-                mesh.apply(fault);
-            }
-            for tick in 0..2_000 {
-                mesh.clock().sleep_until(Instant(5 * SECOND + tick * SECOND / 20)).await;
-                if *ring.open.lock().unwrap() == 0 {
-                    return;
-                }
-            }
-            panic!("not over in 100 s");
-        }
+        let asking = self.0.clone();
+        async move { asking.direct(mesh).await }
     }
 }
 
@@ -151,33 +62,15 @@ fn play_with(
     tokens: u32,
     faults: &[(u64, FaultKind)],
 ) -> Recorder {
+    let model = Arc::new(fixture::model(LAYERS));
     let prompts: Vec<Vec<Token>> = (0..sessions).map(|s| prompt(s, 40 + 10 * s as usize)).collect();
-    let names = fleet.nodes.iter().map(|n| n.name.clone()).collect();
-    let recorder = Recorder::new(names, false);
-    let spec = MeshSpec {
-        fleet: fleet.clone(),
-        model: Arc::new(fixture::model(LAYERS)),
-        seed: Seed::new(3),
-        compute_error: (0.05, 0.02),
-        software: RING,
-        loaded: std::collections::BTreeMap::new(),
-        recorder: recorder.clone(),
-    };
-    let ring = Ring {
-        fleet: fleet.clone(),
-        faults: faults.to_vec(),
-        answers: Arc::new(Mutex::new(vec![Vec::new(); prompts.len()])),
-        open: Arc::new(Mutex::new(prompts.len())),
-        prompts,
-        tokens,
-    };
-    let nodes: Vec<NodeId> = fleet.ids().collect();
-    match world {
-        "memory" => memory::run(spec, &ring).unwrap(),
-        _ => over_turmoil::run(spec, &ring, over_turmoil::scale_for(fleet, &RING, &nodes)).unwrap(),
-    }
-    for (prompt, answer) in ring.prompts.iter().zip(ring.answers.lock().unwrap().iter()) {
-        assert_eq!(*answer, reference_tokens(&fixture::model(LAYERS), &SAMPLING, prompt, tokens), "{world}");
+    let requests = prompts.iter().map(|prompt| (prompt.clone(), SAMPLING)).collect();
+    let load = Load { prompt: 100, context: 200, concurrency: 1, head: None };
+    let asking = Asking::new(fleet, Arc::clone(&model), load, requests, tokens, faults);
+    let (recorder, answers) = asking.run(world, &Ring(asking.clone()), (0.05, 0.02));
+    for (prompt, answer) in prompts.iter().zip(answers) {
+        let answer: Vec<Token> = answer.into_iter().map(|(token, _)| token).collect();
+        assert_eq!(answer, reference_tokens(&model, &SAMPLING, prompt, tokens), "{world}");
     }
     recorder
 }
