@@ -32,7 +32,7 @@ pub(crate) async fn accept<W: World>(node: Arc<Interior<W>>) {
             }
         };
         failures = 0;
-        if node.view.id(peer).is_none() {
+        if node.views.current().id(peer).is_none() {
             continue;
         }
         if lane == Lane::Control {

@@ -15,7 +15,7 @@ use crate::plans::Plans;
 use crate::probe::{Event, Probe};
 use crate::stage::StageDoor;
 use crate::tasks::Tasks;
-use crate::view::FleetView;
+use crate::view::Views;
 use crate::world::World;
 
 /// Held by every task of a node, and by its handle.
@@ -23,7 +23,7 @@ pub(crate) struct Interior<W: World> {
     pub(crate) me: PeerId,
     /// Which life of it this is.
     pub(crate) incarnation: u64,
-    pub(crate) view: Arc<FleetView>,
+    pub(crate) views: Views,
     pub(crate) model: Arc<Model>,
     pub(crate) limits: Limits,
     pub(crate) transport: W::Transport,

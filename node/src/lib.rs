@@ -55,6 +55,7 @@ pub mod view;
 pub mod wire;
 pub mod world;
 
+pub use crate::control::Least;
 pub use crate::head::{Replies, Reply, Request};
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use planner::model::Model;
 use planner::place::{Ask, place, replan};
 use planner::plan::{Epoch, Plan};
+use tokio::sync::futures::OwnedNotified;
 use tokio::sync::mpsc;
 
-use crate::control::{self, ControlDoor, Core, Search, Setup};
+use crate::control::{self, ControlDoor, Core, Least, Report, Search, Setup};
 use crate::head::{Head, Replies, Reply, Request};
 use crate::heads::Heads;
-use crate::ids::SessionId;
+use crate::ids::{PeerId, SessionId};
 use crate::intake;
 use crate::interior::Interior;
 use crate::ledger::Ledger;
@@ -21,13 +22,14 @@ use crate::probe::Event;
 use crate::stage::{self, StageDoor};
 use crate::tasks::Tasks;
 use crate::transport::Transport;
-use crate::view::FleetView;
+use crate::view::{FleetView, Views};
 use crate::world::{Doors, World};
 
 /// What a node is told when it starts.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// Machines, links and names, the same on every node. Shared, since a fleet may be large.
+    /// Machines, links and names, as far as they are known when the node starts; [`NodeHandle::see`] tells of others.
+    /// Shared, since a fleet may be large.
     pub view: Arc<FleetView>,
     /// The model that the mesh runs.
     pub model: Arc<Model>,
@@ -36,6 +38,11 @@ pub struct NodeConfig {
     /// The plan to begin with, the same on every node. Its layers are loaded first; `None` lets the planning node
     /// search for one.
     pub initial: Option<(Epoch, Plan)>,
+    /// Where the model is to be cut, layers, the same on every node: the first plan waits for as many nodes as that takes.
+    /// A plan that must be mended is free to cut otherwise. Empty for wherever is best.
+    pub cut: Vec<u32>,
+    /// The least room that will do where memory is short; `None` for what `ask` says.
+    pub least: Option<Least>,
     /// Its bounds.
     pub limits: Limits,
     /// Grows with every start of the node.
@@ -48,6 +55,9 @@ trait Running: Send + Sync {
     fn held(&self) -> Vec<SessionId>;
     fn plans(&self) -> &Plans;
     fn heads(&self) -> usize;
+    fn me(&self) -> PeerId;
+    fn views(&self) -> &Views;
+    fn leave(self: Arc<Self>);
     fn end(&self);
 }
 
@@ -78,6 +88,19 @@ impl<W: World> Running for Interior<W> {
         self.heads.count()
     }
 
+    fn me(&self) -> PeerId {
+        self.me
+    }
+
+    fn views(&self) -> &Views {
+        &self.views
+    }
+
+    fn leave(self: Arc<Self>) {
+        let node = Arc::clone(&self);
+        self.tasks.spawn(async move { node.control.report(Report::Leaving).await });
+    }
+
     fn end(&self) {
         self.tasks.end();
     }
@@ -104,6 +127,17 @@ impl NodeHandle {
         self.node.heads()
     }
 
+    /// The fleet as this node knows it.
+    pub fn view(&self) -> Arc<FleetView> {
+        self.node.views().current()
+    }
+
+    /// Tells the node that the fleet is now this: machines have joined, or are known better. Machines that it knows must
+    /// be in `view` under the same numbers; otherwise nothing changes. Gives whether the view was taken.
+    pub fn see(&self, view: Arc<FleetView>) -> bool {
+        self.node.views().renew(view)
+    }
+
     /// The number of the plan this node follows; zero without one.
     pub fn epoch(&self) -> Epoch {
         self.node.plans().epoch()
@@ -112,6 +146,22 @@ impl NodeHandle {
     /// The plan this node follows and which of its replicas serve, as far as this node knows.
     pub fn published(&self) -> Option<Arc<Published>> {
         self.node.plans().current()
+    }
+
+    /// Asks the mesh to go on without this node, which will end: what it computes is planned elsewhere, if others can.
+    pub fn leave(&self) {
+        Arc::clone(&self.node).leave();
+    }
+
+    /// Whether the plan gives this node layers.
+    pub fn is_staged(&self) -> bool {
+        let me = self.view().id(self.node.me());
+        self.published().is_some_and(|p| me.is_some_and(|me| p.plan.layers_of(me).is_some()))
+    }
+
+    /// Completes when the plan, or what of it serves, changes next after this call.
+    pub fn changed(&self) -> OwnedNotified {
+        self.node.plans().changed()
     }
 
     /// Returns when at least one replica serves. Wrap it in a deadline.
@@ -152,18 +202,19 @@ impl Drop for NodeHandle {
 /// # Panics
 /// When the fleet view does not name the transport's own peer: that node could neither plan nor be planned for.
 pub fn start<W: World>(doors: Doors<W>, config: NodeConfig) -> NodeHandle {
-    let NodeConfig { view, model, ask, initial, limits, incarnation } = config;
+    let NodeConfig { view, model, ask, initial, cut, least, limits, incarnation } = config;
     let Doors { transport, engine, clock, probe, seed: _ } = doors;
     let peer = transport.local();
     let me = view.id(peer).expect("a world names every node in the fleet view it hands out");
     let (stage, stage_intake) = StageDoor::new(limits.stage_queue.max(1));
     let (control, control_intake) = ControlDoor::new(limits.stage_queue.max(1));
-    let search = Search { fresh: place, repair: replan };
-    let setup = Setup { me, view: view.clone(), model: model.clone(), ask, limits, incarnation, search };
+    let search = Search { fresh: place, chosen: planner::place::cut, repair: replan };
+    let setup =
+        Setup { me, view: view.clone(), model: model.clone(), ask, cut, least, limits, incarnation, search };
     let node = Arc::new(Interior::<W> {
         me: peer,
         incarnation,
-        view,
+        views: Views::new(view),
         model,
         limits,
         transport,

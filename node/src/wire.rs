@@ -172,8 +172,10 @@ pub enum Control {
     Publish {
         /// Its name: of two plans the one with the greater name holds.
         id: PlanId,
-        /// The plan, in terms of the fleet everybody knows.
+        /// The plan. Its node number `n` is the one named `names[n]`.
         plan: Plan,
+        /// The nodes of the plan.
+        names: Vec<PeerId>,
     },
     /// Send me what serves, and your plan unless it is this one.
     Want {
@@ -211,7 +213,7 @@ pub enum Readiness {
     Loading,
     /// All of them.
     Ready,
-    /// It could not load: not to be planned with until it starts again.
+    /// It could not load, or is about to end: not to be planned with until it starts again.
     Unable,
 }
 
@@ -222,8 +224,8 @@ impl Frame {
             Frame::Steps(steps) => FRAME_HEADER_BYTES + steps.iter().map(Step::wire_len).sum::<u64>(),
             Frame::Token { sampled, .. } => TOKEN_FRAME_BYTES + sampled.extra_len(),
             Frame::Nack { .. } | Frame::Close { .. } | Frame::Abandon { .. } => TOKEN_FRAME_BYTES,
-            Frame::Control(Control::Publish { plan, .. }) => {
-                FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64
+            Frame::Control(Control::Publish { plan, names, .. }) => {
+                FRAME_HEADER_BYTES + 12 * plan.stages().count() as u64 + 32 * names.len() as u64
             }
             Frame::Control(Control::Serving { replicas, .. }) => {
                 FRAME_HEADER_BYTES + 12 * replicas.len() as u64

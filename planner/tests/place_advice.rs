@@ -8,7 +8,7 @@ use planner::fleet::{
 };
 use planner::model::{Model, catalog as models};
 use planner::place::{
-    Ask, Constraints, Objective, Placement, Shape, does_it_help, place, replan, would_help_most,
+    Ask, Constraints, Objective, Placement, Refusal, Shape, cut, does_it_help, place, replan, would_help_most,
 };
 use planner::plan::{LayerRange, Mode, Pipeline, Plan, Stage};
 use planner::units::fmt_ms;
@@ -206,4 +206,20 @@ fn a_model_that_fits_nowhere_is_refused_with_both_figures() {
     let fleet = fleet(vec![node("old", "apple-m1", 0)], false);
     let refusal = place(&fleet, &llama70(), &ask(Objective::Tpot)).unwrap_err();
     assert!(refusal.to_string().contains("needs"), "{refusal}");
+}
+
+#[test]
+fn chosen_cuts_go_to_nodes_in_the_order_of_their_names_or_are_refused_with_a_reason() {
+    let nodes = vec![node("c", "rtx-3090", 0), node("a", "rtx-3090", 0), node("b", "rtx-3090", 0)];
+    let fleet = fleet(nodes, false);
+    let (model, ask) = (llama70(), ask(Objective::Tpot));
+    let plan = cut(&fleet, &model, &ask, &[30, 60]).unwrap().plan;
+    let stages: Vec<_> = plan.stages().map(|s| (s.node.0, s.layers.first, s.layers.end)).collect();
+    assert_eq!(stages, [(1, 0, 30), (2, 30, 60), (0, 60, 80)]);
+    for cuts in [&[0, 10][..], &[10, 10], &[20, 10], &[80], &[10, 20, 90]] {
+        assert!(matches!(cut(&fleet, &model, &ask, cuts), Err(Refusal::Constraint(_))), "{cuts:?}");
+    }
+    assert!(matches!(cut(&fleet, &model, &ask, &[20, 40, 60]), Err(Refusal::NoNodes(_))));
+    let full = cut(&fleet, &model, &ask, &[79]).unwrap_err().to_string();
+    assert!(full.contains("a has"), "{full}");
 }

@@ -73,6 +73,11 @@ impl Liveness {
         }
     }
 
+    /// The fleet now has so many nodes.
+    pub(crate) fn resize(&mut self, fleet: usize) {
+        self.period = self.limits.period(fleet).max(SHORTEST_PAUSE);
+    }
+
     pub(crate) fn period(&self) -> Duration {
         self.period
     }

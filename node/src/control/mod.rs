@@ -13,6 +13,7 @@ use planner::plan::{Epoch, Plan};
 use tokio::sync::mpsc;
 
 pub(crate) use self::core::{Core, Setup};
+pub use self::planning::Least;
 pub(crate) use self::planning::Search;
 
 use self::core::Action;
@@ -32,6 +33,8 @@ pub(crate) enum Report {
     Unreachable(PeerId),
     /// The stage has loaded its layers of that plan, or could not.
     Loaded { plan: PlanId, ok: bool },
+    /// This node will end: it is not to be planned with.
+    Leaving,
 }
 
 #[derive(Debug)]
@@ -82,13 +85,17 @@ pub(crate) async fn run<W: World>(
 ) {
     core.begin(node.now(), initial);
     loop {
+        let grown = node.views.changed();
+        core.see(node.now(), node.views.current());
         act(&node, &mut core);
         let due = core.next_due();
         tokio::select! {
             biased;
+            () = grown => {}
             input = intake.inputs.recv() => match input {
                 Some(Input::Heard(from, control)) => core.heard(node.now(), from, control),
                 Some(Input::Noticed(Report::Unreachable(peer))) => core.suspect(node.now(), peer),
+                Some(Input::Noticed(Report::Leaving)) => core.leave(node.now()),
                 Some(Input::Noticed(Report::Loaded { plan, ok })) => core.loaded(node.now(), plan, ok),
                 None => return,
             },
@@ -109,7 +116,7 @@ fn act<W: World>(node: &Arc<Interior<W>>, core: &mut Core) {
             }
             Action::Serve { id, serving } => {
                 for peer in node.plans.renewed(id, &serving) {
-                    node.renew(node.view.peer(peer).unwrap_or_default(), &Lane::DATA);
+                    node.renew(node.views.current().peer(peer).unwrap_or_default(), &Lane::DATA);
                 }
                 node.plans.serve(id, serving);
             }

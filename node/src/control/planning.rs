@@ -7,7 +7,7 @@ use planner::cost::constants::RING;
 use planner::cost::predict::predict;
 use planner::fleet::Fleet;
 use planner::model::Model;
-use planner::place::{Ask, Objective, Placement, Refusal, Replan};
+use planner::place::{Ask, Candidate, Objective, Placement, Refusal, Replan};
 use planner::plan::{LayerRange, NodeId, Plan, Prediction};
 
 use crate::view::FleetView;
@@ -20,8 +20,31 @@ type Repair = fn(&Fleet, &Model, &Ask, &Plan, &[NodeId]) -> Result<Replan, Refus
 pub(crate) struct Search {
     /// The best plan.
     pub(crate) fresh: fn(&Fleet, &Model, &Ask) -> Result<Placement, Refusal>,
+    /// The plan with these cuts.
+    pub(crate) chosen: fn(&Fleet, &Model, &Ask, &[u32]) -> Result<Candidate, Refusal>,
     /// The best plan that changes little of another when nodes have left it.
     pub(crate) repair: Repair,
+}
+
+/// The least room that will do where memory is short, if that is less than what is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Least {
+    /// Tokens of context of each session.
+    pub context: u32,
+    /// Sessions in each replica.
+    pub sessions: u32,
+}
+
+/// What plans shall be like.
+#[derive(Debug, Clone)]
+pub(crate) struct Wish {
+    pub(crate) ask: Ask,
+    /// Where to cut; empty for wherever is best.
+    pub(crate) cut: Vec<u32>,
+    /// Where memory is short, less than what is asked will do.
+    pub(crate) least: Option<Least>,
+    /// A plan is left for another only if that is better by this share.
+    pub(crate) gain: f64,
 }
 
 /// The readiness of nodes for one plan, and the searches done for it.
@@ -29,8 +52,7 @@ pub(crate) struct Search {
 pub(crate) struct Planning {
     view: Arc<FleetView>,
     model: Arc<Model>,
-    ask: Ask,
-    gain: f64,
+    wish: Wish,
     search: Search,
     /// Nodes that hold their layers of the plan, with their incarnation.
     ready: BTreeMap<NodeId, u64>,
@@ -43,18 +65,24 @@ pub(crate) struct Planning {
 }
 
 impl Planning {
-    pub(crate) fn new(view: Arc<FleetView>, model: Arc<Model>, ask: Ask, gain: f64, search: Search) -> Self {
+    pub(crate) fn new(view: Arc<FleetView>, model: Arc<Model>, wish: Wish, search: Search) -> Self {
         Self {
             view,
             model,
-            ask,
-            gain,
+            wish,
             search,
             ready: BTreeMap::new(),
             unable: BTreeMap::new(),
             refused: None,
             changed: true,
         }
+    }
+
+    /// Machines have joined, or are known better.
+    pub(crate) fn see(&mut self, view: Arc<FleetView>) {
+        self.view = view;
+        self.refused = None;
+        self.changed = true;
     }
 
     /// Whether another answer may be due than the last time.
@@ -137,7 +165,8 @@ impl Planning {
         }
         let found = match current {
             Some(plan) => self.repaired(plan, &out),
-            None => self.fresh(&out).map(|(plan, _)| plan),
+            None if self.wish.cut.is_empty() => self.fresh(&out).map(|(plan, _)| plan),
+            None => self.chosen(&out),
         };
         if found.is_none() {
             self.refused = Some(out);
@@ -148,28 +177,70 @@ impl Planning {
     /// `current` without the nodes in `out`: replicas that nobody left stay, and their sessions go on.
     fn repaired(&self, current: &Plan, out: &BTreeSet<NodeId>) -> Option<Plan> {
         let out: Vec<NodeId> = out.iter().copied().collect();
-        let plan = (self.search.repair)(&self.view.fleet, &self.model, &self.ask, current, &out).ok()?.plan;
+        let repair = self.search.repair;
+        let plan = self.modestly(self.wish.ask.clone(), |ask| {
+            repair(&self.view.fleet, &self.model, ask, current, &out).ok().map(|replan| replan.plan)
+        })?;
         is_sound(&plan, &self.view, &self.model).then_some(plan)
     }
 
     /// A plan that improves the asked objective over `current` by the named share, now that nodes have come back.
     pub(crate) fn improvement(&self, current: &Plan, lost: &BTreeSet<NodeId>) -> Option<Plan> {
-        let now = predict(&self.view.fleet, &self.model, current, &self.ask.load, &RING)?;
+        if !self.wish.cut.is_empty() {
+            return self.chosen(&self.excluded(lost)).filter(|plan| plan.replicas != current.replicas);
+        }
+        let Wish { ask, gain, .. } = &self.wish;
+        let now = predict(&self.view.fleet, &self.model, current, &ask.load, &RING)?;
         let (plan, better) = self.fresh(&self.excluded(lost))?;
-        let improves = match self.ask.objective {
-            Objective::Tpot => better.tpot_ms <= now.tpot_ms * (1.0 - self.gain),
-            Objective::Ttft => better.ttft_ms <= now.ttft_ms * (1.0 - self.gain),
-            Objective::Throughput => better.throughput_tok_s >= now.throughput_tok_s * (1.0 + self.gain),
+        let improves = match ask.objective {
+            Objective::Tpot => better.tpot_ms <= now.tpot_ms * (1.0 - gain),
+            Objective::Ttft => better.ttft_ms <= now.ttft_ms * (1.0 - gain),
+            Objective::Throughput => better.throughput_tok_s >= now.throughput_tok_s * (1.0 + gain),
         };
         (improves && plan.replicas != current.replicas).then_some(plan)
     }
 
-    fn fresh(&self, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
-        let mut ask = self.ask.clone();
+    /// What is asked of nodes that are not in `out`.
+    fn ask_without(&self, out: &BTreeSet<NodeId>) -> Ask {
+        let mut ask = self.wish.ask.clone();
         ask.constraints.excluded.extend(out);
         ask.constraints.pinned.retain(|node| !out.contains(node));
         ask.load.head = ask.load.head.filter(|node| !out.contains(node));
-        let placement = (self.search.fresh)(&self.view.fleet, &self.model, &ask).ok()?;
+        ask
+    }
+
+    /// What `search` finds for `ask`, or for less room of it: first fewer sessions, then less context, as far as that will
+    /// do.
+    fn modestly<T>(&self, mut ask: Ask, search: impl Fn(&Ask) -> Option<T>) -> Option<T> {
+        let Least { context, sessions } =
+            self.wish.least.unwrap_or(Least { context: u32::MAX, sessions: u32::MAX });
+        loop {
+            let found = search(&ask);
+            let room = &mut ask.constraints;
+            if found.is_some() || (room.sessions <= sessions && room.context <= context) {
+                return found;
+            }
+            if room.sessions > sessions {
+                room.sessions = (room.sessions / 2).max(sessions);
+            } else {
+                room.context = (room.context / 2).max(context);
+            }
+        }
+    }
+
+    /// The plan with the cuts that were asked for.
+    fn chosen(&self, out: &BTreeSet<NodeId>) -> Option<Plan> {
+        let chosen = self.search.chosen;
+        let plan = self.modestly(self.ask_without(out), |ask| {
+            chosen(&self.view.fleet, &self.model, ask, &self.wish.cut).ok().map(|candidate| candidate.plan)
+        })?;
+        is_sound(&plan, &self.view, &self.model).then_some(plan)
+    }
+
+    fn fresh(&self, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
+        let fresh = self.search.fresh;
+        let placement =
+            self.modestly(self.ask_without(out), |ask| fresh(&self.view.fleet, &self.model, ask).ok())?;
         let candidate = placement.recommended;
         is_sound(&candidate.plan, &self.view, &self.model).then_some((candidate.plan, candidate.prediction))
     }

@@ -188,7 +188,7 @@ impl<W: World> Head<W> {
 
     fn route(&self) -> Result<Choice, router::Refusal> {
         let load = self.node.ledger.load();
-        router::route(&self.node.view, self.node.plans.current().as_deref(), &load, &self.ask())
+        router::route(&self.node.views.current(), self.node.plans.current().as_deref(), &load, &self.ask())
     }
 
     /// Waits for a plan with a replica that serves.
@@ -323,7 +323,8 @@ impl<W: World> Head<W> {
     }
 
     fn words(&self, setback: Setback) -> String {
-        let name = |peer| self.node.view.name(peer);
+        let view = self.node.views.current();
+        let name = |peer| view.name(peer);
         match setback {
             Setback::Moved => "its stages no longer serve".into(),
             Setback::Silence => "no token came although all stages answer".into(),
@@ -371,6 +372,7 @@ impl<W: World> Head<W> {
 
     fn pace(&self, choice: &Choice) -> Pace {
         let node = &self.node;
-        Pace::predicted(&node.view, &node.model, &choice.pipeline, node.view.id(node.me), self.position())
+        let view = node.views.current();
+        Pace::predicted(&view, &node.model, &choice.pipeline, view.id(node.me), self.position())
     }
 }

@@ -1,4 +1,4 @@
-//! The CPU engine: any range of layers of a GGUF model, at the speed of the memory.
+//! Real machines: the CPU engine, which runs any range of layers of a GGUF model at the speed of the memory, and the network.
 //!
 //! * [`weights`]: the tensors of a range of layers, checked and read once.
 //! * [`arch`]: the architectures, each once over a few operations.
@@ -8,6 +8,7 @@
 //! * [`gguf`]: GGUF files made: requantised, or with random weights.
 //! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
 //! * [`pool`]: the engine's own threads.
+//! * [`p2p`] (feature `p2p`): libp2p, membership, invites.
 //! * [`text`]: tokens from text and back, chat templates.
 
 pub mod arch;
@@ -15,6 +16,8 @@ pub mod cpu;
 pub mod formats;
 pub mod gguf;
 pub mod kernels;
+#[cfg(feature = "p2p")]
+pub mod p2p;
 pub mod pool;
 pub mod sampling;
 pub mod text;

@@ -135,6 +135,8 @@ impl Mesh {
             model: Arc::new(model()),
             ask: self.ask.clone(),
             initial: initial.map(|plan| (Epoch(1), plan)),
+            cut: Vec::new(),
+            least: None,
             limits: self.limits,
             incarnation: *life,
         };

@@ -5,10 +5,12 @@
 //! * `wide`: more nodes. Pipelines grow and are improved as a `pool`; `bound` says how far from the best they may be.
 //! * `costs`, `rate`: what all of them look up.
 //! * `refusal`, `explain`, `help`: why there is no plan, why a node is left out, what would be better.
+//! * `cut`: a plan whose cuts somebody has chosen.
 //! * `replan`: the next plan after a loss, and what the change costs.
 
 mod bound;
 mod costs;
+mod cut;
 mod exact;
 mod explain;
 mod flow;
@@ -28,6 +30,7 @@ mod wide;
 use serde::{Deserialize, Serialize};
 
 use self::costs::Costs;
+pub use self::cut::cut;
 use self::exact::{Exact, Found, NODES_MAX};
 pub use self::help::{Help, NODES_MOST, Suggestion, does_it_help, merit, would_help_most, would_help_plan};
 use self::refusal::refusal;

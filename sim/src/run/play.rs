@@ -105,6 +105,8 @@ impl RingPlay {
             model: Arc::clone(&orders.model),
             ask: orders.ask.clone(),
             initial,
+            cut: Vec::new(),
+            least: None,
             limits: orders.limits,
             incarnation: life.incarnation,
         }

@@ -96,6 +96,8 @@ impl Asking {
             model: Arc::clone(&self.model),
             ask: Ask { objective: Objective::Tpot, load: self.load, constraints },
             initial: Some((Epoch(1), self.plan())),
+            cut: Vec::new(),
+            least: None,
             limits: Limits::default(),
             incarnation,
         }

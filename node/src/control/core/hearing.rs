@@ -26,7 +26,7 @@ impl Core {
             }
             Control::Status(status) => self.compare(now, node, status),
             Control::Suspect { peer } => self.suspect(now, peer),
-            Control::Publish { id, plan } => self.published(now, id, plan),
+            Control::Publish { id, plan, names } => self.published(now, id, &plan, &names),
             Control::Want { id } => self.tell_plan(node, id),
             Control::Serving { id, replicas } => self.serve(node, id, replicas),
         }
@@ -87,7 +87,8 @@ impl Core {
 
     /// Notes whether the peer hears a lower node than this one. If that is news it shall make sure.
     fn hear_out(&mut self, node: NodeId, status: Status) {
-        let hears_lower = self.view.id(status.planner).is_some_and(|planner| planner < self.me);
+        let is_known = self.view.id(status.planner).is_some();
+        let hears_lower = is_known && status.planner < self.peer(self.me);
         if !(hears_lower && self.is_planner()) || self.liveness.is_lost(node) {
             self.vouchers.remove(&node);
         } else if self.vouchers.insert(node) {
@@ -99,13 +100,23 @@ impl Core {
     pub(super) fn tell_plan(&mut self, node: NodeId, theirs: PlanId) {
         let Some(Followed { id, plan }) = self.followed.clone().filter(|f| f.id >= theirs) else { return };
         if id > theirs {
-            self.send(node, Control::Publish { id, plan: Plan::clone(&plan) });
+            self.publish(node, id, &plan);
         }
         let replicas = listed(&self.serving);
         self.send(node, Control::Serving { id, replicas });
     }
 
-    fn published(&mut self, now: Instant, id: PlanId, plan: Plan) {
+    /// Sends the plan in names: the other's numbers are its own.
+    pub(super) fn publish(&mut self, node: NodeId, id: PlanId, plan: &Plan) {
+        if let Some((plan, names)) = self.view.named(plan) {
+            self.send(node, Control::Publish { id, plan, names });
+        }
+    }
+
+    /// A plan with a node that this one has not met cannot be followed yet: it is asked for again with the next answer to
+    /// a ping.
+    fn published(&mut self, now: Instant, id: PlanId, plan: &Plan, names: &[PeerId]) {
+        let Some(plan) = self.view.numbered(plan, names) else { return };
         if id > self.id() && is_sound(&plan, &self.view, &self.model) {
             self.follow(id, Arc::new(plan));
             // Who planned without this node might have planned better with it.

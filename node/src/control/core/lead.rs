@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::plan::{Epoch, NodeId, Plan};
+use planner::plan::{Epoch, NodeId};
 
 use super::{Action, Core, Followed, listed};
 use crate::clock::Instant;
@@ -64,8 +64,8 @@ impl Core {
         self.follow(id, Arc::new(plan));
         self.aim(now);
         self.tell_all(|core| {
-            let plan = core.followed.as_ref().map(|f| Plan::clone(&f.plan));
-            plan.map(|plan| Control::Publish { id, plan })
+            let (plan, names) = core.followed.as_ref().and_then(|f| core.view.named(&f.plan))?;
+            Some(Control::Publish { id, plan, names })
         });
         self.told_at = None;
     }

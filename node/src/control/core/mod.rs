@@ -21,7 +21,7 @@ use planner::place::Ask;
 use planner::plan::{Epoch, LayerRange, NodeId, Plan};
 
 use super::liveness::{Liveness, News};
-use super::planning::{Planning, Search, is_sound};
+use super::planning::{Least, Planning, Search, Wish, is_sound};
 use crate::clock::Instant;
 use crate::ids::{PeerId, PlanId};
 use crate::limits::Limits;
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) view: Arc<FleetView>,
     pub(crate) model: Arc<Model>,
     pub(crate) ask: Ask,
+    pub(crate) cut: Vec<u32>,
+    pub(crate) least: Option<Least>,
     pub(crate) limits: Limits,
     pub(crate) incarnation: u64,
     pub(crate) search: Search,
@@ -103,9 +105,10 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { me, view, model, ask, limits, incarnation, search } = setup;
+        let Setup { me, view, model, ask, cut, least, limits, incarnation, search } = setup;
         let liveness = Liveness::new(limits, view.len());
-        let planning = Planning::new(Arc::clone(&view), Arc::clone(&model), ask, limits.replan_gain, search);
+        let wish = Wish { ask, cut, least, gain: limits.replan_gain };
+        let planning = Planning::new(Arc::clone(&view), Arc::clone(&model), wish, search);
         Self {
             me,
             view,
@@ -147,9 +150,22 @@ impl Core {
     pub(crate) fn begin(&mut self, now: Instant, initial: Option<(Epoch, Plan)>) {
         if let Some((epoch, plan)) = initial.filter(|(_, plan)| is_sound(plan, &self.view, &self.model)) {
             // All are given it, nobody has made it.
-            let id = PlanId { epoch, maker: self.peer(NodeId(0)), life: 0 };
+            let id = PlanId { epoch, maker: self.lowest(), life: 0 };
             self.follow(id, Arc::new(plan));
         }
+        self.turn(now);
+    }
+
+    /// The fleet is now this. A view that is the one at hand changes nothing.
+    pub(crate) fn see(&mut self, now: Instant, view: Arc<FleetView>) {
+        if Arc::ptr_eq(&self.view, &view) {
+            return;
+        }
+        self.liveness.resize(view.len());
+        self.planning.see(Arc::clone(&view));
+        self.view = view;
+        self.aimed = false;
+        self.improve_at.get_or_insert(now.after(self.limits.replan_rest));
         self.turn(now);
     }
 
@@ -167,6 +183,14 @@ impl Core {
         self.readiness = if ok { Readiness::Ready } else { Readiness::Unable };
         self.planning.met(self.me, self.incarnation, !ok);
         self.planning.says(self.me, ok, self.incarnation);
+        self.tell_status();
+        self.turn(now);
+    }
+
+    /// This node will end: from now on it is like one that cannot load, and what it holds is planned elsewhere.
+    pub(crate) fn leave(&mut self, now: Instant) {
+        self.readiness = Readiness::Unable;
+        self.planning.met(self.me, self.incarnation, true);
         self.tell_status();
         self.turn(now);
     }
@@ -217,10 +241,14 @@ impl Core {
         }
     }
 
-    /// The lowest node that is alive.
+    /// The node of the lowest name that is alive.
     fn planner(&self) -> NodeId {
         let lost = self.liveness.lost();
-        (0..self.me.0).map(NodeId).find(|n| !lost.contains(n)).unwrap_or(self.me)
+        self.view.in_order().find(|n| *n == self.me || !lost.contains(n)).unwrap_or(self.me)
+    }
+
+    fn lowest(&self) -> PeerId {
+        self.view.in_order().next().map_or_else(PeerId::default, |node| self.peer(node))
     }
 
     fn is_planner(&self) -> bool {

@@ -46,16 +46,34 @@ pub(super) struct Bus {
     pub(super) delivered: usize,
     pub(super) model: Arc<Model>,
     /// Everything that was ever followed, by its name.
-    pub(super) followed: BTreeMap<PlanId, Arc<Plan>>,
+    pub(super) followed: BTreeMap<PlanId, (Plan, Vec<PeerId>)>,
     lives: BTreeMap<u32, u64>,
     sequence: u64,
     mail: BTreeMap<(Instant, u64), Mail>,
     loads: BTreeMap<(Instant, u64), (u32, u64, PlanId)>,
-    view: Arc<FleetView>,
+    /// What each node knows of the fleet.
+    views: BTreeMap<u32, Arc<FleetView>>,
+}
+
+/// The machines with these numbers, in this order.
+pub(super) fn view_of(nodes: &[u32]) -> Arc<FleetView> {
+    let mut fleet = fixture::fleet(nodes.iter().max().map_or(0, |most| most + 1));
+    fleet.nodes = nodes.iter().map(|n| fleet.nodes[*n as usize].clone()).collect();
+    Arc::new(FleetView::new(fleet, nodes.iter().map(|n| PeerId::from_index(*n)).collect()))
 }
 
 impl Bus {
     pub(super) fn new(count: u32, initial: Option<&[(u32, u32)]>) -> Self {
+        let view = view_of(&(0..count).collect::<Vec<_>>());
+        Self::knowing((0..count).map(|node| (node, Arc::clone(&view))).collect(), initial)
+    }
+
+    /// Nodes each of which knows only itself.
+    pub(super) fn strangers(count: u32) -> Self {
+        Self::knowing((0..count).map(|node| (node, view_of(&[node]))).collect(), None)
+    }
+
+    fn knowing(views: BTreeMap<u32, Arc<FleetView>>, initial: Option<&[(u32, u32)]>) -> Self {
         let mut bus = Self {
             cores: BTreeMap::new(),
             now: Instant(0),
@@ -68,14 +86,22 @@ impl Bus {
             sequence: 0,
             mail: BTreeMap::new(),
             loads: BTreeMap::new(),
-            view: Arc::new(FleetView::indexed(fixture::fleet(count))),
+            views,
         };
         let pairs = |p: &[(u32, u32)]| p.iter().map(|(a, b)| (NodeId(*a), NodeId(*b))).collect::<Vec<_>>();
         let plan = initial.map(|p| plan_of(&bus.model, &pairs(p)));
-        for node in 0..count {
+        for node in bus.views.keys().copied().collect::<Vec<_>>() {
             bus.start(node, plan.clone());
         }
         bus
+    }
+
+    /// The node knows these machines from now on, under numbers in this order.
+    pub(super) fn meet(&mut self, node: u32, nodes: &[u32]) {
+        let view = view_of(nodes);
+        self.views.insert(node, Arc::clone(&view));
+        self.cores.get_mut(&node).unwrap().1.see(self.now, view);
+        self.carry_out(node);
     }
 
     pub(super) fn start(&mut self, node: u32, initial: Option<Plan>) {
@@ -91,13 +117,15 @@ impl Bus {
         };
         let load = Load { prompt: 10, context: 10, concurrency: 1, head: None };
         let mut core = Core::new(Setup {
-            me: NodeId(node),
-            view: self.view.clone(),
+            me: self.views[&node].id(PeerId::from_index(node)).unwrap(),
+            view: self.views[&node].clone(),
             model: self.model.clone(),
             ask: Ask { objective: Objective::Tpot, load, constraints },
+            cut: Vec::new(),
+            least: None,
             limits: Limits::default(),
             incarnation: life,
-            search: Search { fresh: lowest_two, repair: keep_whole },
+            search: Search { fresh: lowest_two, chosen: planner::place::cut, repair: keep_whole },
         });
         core.begin(self.now, initial.map(|plan| (Epoch(1), plan)));
         self.cores.insert(node, (life, core));
@@ -106,6 +134,11 @@ impl Bus {
 
     pub(super) fn kill(&mut self, node: u32) {
         self.cores.remove(&node);
+    }
+
+    pub(super) fn leave(&mut self, node: u32) {
+        self.cores.get_mut(&node).unwrap().1.leave(self.now);
+        self.carry_out(node);
     }
 
     pub(super) fn restart(&mut self, node: u32) {
@@ -120,13 +153,15 @@ impl Bus {
     fn carry_out(&mut self, node: u32) {
         let Some((life, core)) = self.cores.get_mut(&node) else { return };
         let life = *life;
-        for action in core.take_actions() {
+        let (actions, view) = (core.take_actions(), Arc::clone(&core.view));
+        for action in actions {
             self.sequence += 1;
             match action {
                 Action::Send(peer, control) => self.post(node, peer.index(), control),
                 Action::Follow { id, plan, .. } => {
-                    let known = self.followed.entry(id).or_insert_with(|| plan.clone());
-                    assert_eq!(*known, plan, "two plans are called {id:?}");
+                    let named = view.named(&plan).unwrap();
+                    let known = self.followed.entry(id).or_insert_with(|| named.clone());
+                    assert_eq!(*known, named, "two plans are called {id:?}");
                     self.loads.insert((self.now.after(LOADING), self.sequence), (node, life, id));
                 }
                 _ => {}
@@ -199,7 +234,7 @@ impl Bus {
     pub(super) fn mend(&mut self) {
         self.weather = Weather::default();
         self.cannot_load.clear();
-        for node in 0..self.view.len() as u32 {
+        for node in self.views.keys().copied().collect::<Vec<_>>() {
             let sound = self.cores.get(&node).is_some_and(|(_, c)| c.readiness != Readiness::Unable);
             if !sound {
                 self.restart(node);
@@ -216,12 +251,13 @@ impl Bus {
     }
 
     pub(super) fn nodes_of_plan(&self, node: u32) -> Vec<u32> {
-        self.core(node).followed.as_ref().unwrap().plan.stages().map(|s| s.node.0).collect()
+        let core = self.core(node);
+        core.followed.as_ref().unwrap().plan.stages().map(|s| core.peer(s.node).index()).collect()
     }
 
     /// That all follow one plan, all of which serves, and know it.
     pub(super) fn assert_one_mind(&self) {
-        let mind = |core: &Core| (core.id(), core.serving.clone(), core.planner());
+        let mind = |core: &Core| (core.id(), core.serving.clone(), core.peer(core.planner()));
         let (_, first) = self.cores.values().next().unwrap();
         for (node, (_, core)) in &self.cores {
             assert_eq!(mind(core), mind(first), "node {node} differs from the first");

@@ -120,13 +120,14 @@ fn plans_of_strangers_and_nonsense_are_not_followed() {
     twice.replicas.push(good.replicas[0].clone());
     let other = Plan { model: "another".into(), ..good.clone() };
     let none = Plan { replicas: Vec::new(), ..good.clone() };
+    let names: Vec<PeerId> = (0..8).map(PeerId::from_index).collect();
     for plan in [elsewhere, gap, twice, other, none] {
-        let publish = Control::Publish { id, plan };
+        let publish = Control::Publish { id, plan, names: names.clone() };
         bus.deliver(0, 1, 0, publish);
         assert_eq!(bus.epoch(1), 1);
     }
     let stranger = PeerId::from_index(77);
-    let publish = Control::Publish { id: PlanId { maker: stranger, ..id }, plan: good };
+    let publish = Control::Publish { id: PlanId { maker: stranger, ..id }, plan: good, names };
     bus.cores.get_mut(&1).unwrap().1.heard(bus.now, stranger, publish);
     assert_eq!(bus.epoch(1), 1);
 }
@@ -232,9 +233,74 @@ fn of_two_plans_of_one_epoch_the_planning_node_takes_the_greater_too() {
     let rival = |maker| PlanId { epoch: Epoch(7), maker: PeerId::from_index(maker), life: 0 };
     let plan = |a, b| plan_of(&bus.model, &[(NodeId(a), NodeId(b))]);
     let (lesser, greater) = (plan(0, 2), plan(1, 2));
-    bus.deliver(3, 0, 0, Control::Publish { id: rival(2), plan: lesser });
-    bus.deliver(3, 2, 0, Control::Publish { id: rival(1), plan: greater });
+    let names: Vec<PeerId> = (0..4).map(PeerId::from_index).collect();
+    let publish = |id, plan| Control::Publish { id, plan, names: names.clone() };
+    bus.deliver(3, 0, 0, publish(rival(2), lesser));
+    bus.deliver(3, 2, 0, publish(rival(1), greater));
     bus.run(Duration::from_secs(5));
     assert_eq!(bus.core(0).id(), rival(1));
+    bus.assert_one_mind();
+}
+
+/// Machines join one after the other, and everybody numbers them as it meets them.
+#[test]
+fn machines_that_join_are_planned_with_whatever_numbers_others_give_them() {
+    let mut bus = Bus::strangers(4);
+    bus.run(Duration::from_secs(1));
+    bus.meet(3, &[3, 1]);
+    bus.meet(1, &[1, 3]);
+    bus.run(Duration::from_secs(2));
+    assert_eq!(bus.core(1).id(), bus.core(3).id());
+    assert_eq!(bus.core(3).id().maker, PeerId::from_index(1), "the lower name plans, not the lower number");
+    bus.meet(2, &[2, 3, 0, 1]);
+    bus.meet(3, &[3, 1, 2, 0]);
+    bus.meet(1, &[1, 3, 0, 2]);
+    bus.meet(0, &[0, 2, 1, 3]);
+    bus.run(Duration::from_secs(15));
+    bus.assert_one_mind();
+    bus.kill(0);
+    bus.run(Duration::from_secs(15));
+    bus.assert_one_mind();
+    assert_eq!(bus.core(2).id().maker, PeerId::from_index(1));
+}
+
+/// A plan may come before the machines it names are known: it is followed once they are.
+#[test]
+fn a_plan_of_machines_not_met_yet_is_followed_later() {
+    let mut bus = Bus::strangers(3);
+    bus.meet(0, &[0, 2, 1]);
+    bus.meet(2, &[2, 0, 1]);
+    bus.meet(1, &[1, 0]);
+    bus.run(Duration::from_secs(3));
+    let staged = bus.nodes_of_plan(0);
+    assert!(staged.contains(&2), "{staged:?}");
+    assert_eq!(bus.epoch(1), 0, "it follows a plan of a machine that it has not met");
+    bus.meet(1, &[1, 0, 2]);
+    bus.run(Duration::from_secs(3));
+    bus.assert_one_mind();
+}
+
+#[test]
+fn a_view_that_renumbers_is_not_taken() {
+    let views = crate::view::Views::new(super::bus::view_of(&[0, 1]));
+    assert!(!views.renew(super::bus::view_of(&[1, 0, 2])));
+    assert!(!views.renew(super::bus::view_of(&[0])));
+    assert!(views.renew(super::bus::view_of(&[0, 1, 2])));
+    assert_eq!(views.current().len(), 3);
+}
+
+#[test]
+fn a_node_that_leaves_is_planned_around_before_it_ends() {
+    let mut bus = Bus::new(4, Some(&[(0, 1)]));
+    bus.run(Duration::from_secs(2));
+    bus.leave(1);
+    bus.run(Duration::from_secs(2));
+    assert_eq!(bus.nodes_of_plan(1), [0, 2], "it is still planned with");
+    bus.leave(0);
+    bus.run(Duration::from_secs(2));
+    assert_eq!(bus.nodes_of_plan(0), [2, 3], "the planning node cannot leave");
+    bus.kill(0);
+    bus.kill(1);
+    bus.run(Duration::from_secs(5));
     bus.assert_one_mind();
 }

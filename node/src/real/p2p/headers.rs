@@ -1,0 +1,172 @@
+//! What a machine without a model's files needs to speak for it: everything in them but the weights. Of each file its
+//! length travels and what stands before the first tensor; the receiver puts that into files of the same length that are
+//! otherwise empty, and checks that they have the fingerprint it asked for.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::StreamProtocol;
+use libp2p_stream::{Control, IncomingStreams};
+use planner::model::gguf::GgufFile;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+
+use super::ad::Fingerprint;
+use super::identity::{our_name, their_name};
+use super::state::Shared;
+use crate::ids::PeerId;
+use crate::real::gguf::fingerprint;
+
+/// The protocol of headers.
+pub(super) const HEADERS: StreamProtocol = StreamProtocol::new("/meshwright/header/1");
+
+/// Longest head of one file, bytes: vocabularies of a quarter million tokens take eight million.
+const HEAD_MAX: u64 = 128 << 20;
+/// Most files of one model.
+const PARTS_MAX: u32 = 1024;
+/// How long all of it may take.
+const FETCH_WITHIN: Duration = Duration::from_secs(120);
+/// Machines that may be asking at once.
+const ASKING_MAX: usize = 8;
+
+/// Where this node's models lie, by fingerprint.
+pub(super) type Files = Arc<Mutex<BTreeMap<Fingerprint, Vec<PathBuf>>>>;
+
+/// Why a header did not come.
+#[derive(Debug, thiserror::Error)]
+pub enum HeaderError {
+    /// No connection, or it broke, or took too long.
+    #[error("the machine with the model does not answer")]
+    Unreachable,
+    /// It has no such model any more.
+    #[error("the machine no longer offers the model")]
+    Gone,
+    /// What came is another model, or none.
+    #[error("what came is not the model that was offered")]
+    Other,
+    /// This disk.
+    #[error("cannot keep it on this disk: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// Answers members that ask.
+pub(super) async fn answer(shared: Arc<Shared>, mut streams: IncomingStreams, files: Files) {
+    let mut asking = tokio::task::JoinSet::new();
+    while let Some((peer, stream)) = streams.next().await {
+        while asking.try_join_next().is_some() {}
+        let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
+        if is_member && asking.len() < ASKING_MAX {
+            let (shared, files) = (Arc::clone(&shared), Arc::clone(&files));
+            asking.spawn(async move {
+                let mut stream = stream.compat();
+                let _ = shared.within(FETCH_WITHIN, send(&mut stream, &files)).await;
+            });
+        }
+    }
+}
+
+/// The parts of a model that can be opened: each with its length and the length of its head.
+fn heads(paths: &[PathBuf]) -> Option<Vec<(PathBuf, u64, u64)>> {
+    let file = GgufFile::open(paths.first()?).ok()?;
+    let mut parts = Vec::new();
+    for (number, path) in file.parts.iter().enumerate() {
+        let length = std::fs::metadata(path).ok()?.len();
+        let own = file.tensors.values().filter(|tensor| usize::from(tensor.part) == number);
+        parts.push((path.clone(), length, own.map(|tensor| tensor.at).min().unwrap_or(length).min(length)));
+    }
+    Some(parts)
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, files: &Files) -> io::Result<()> {
+    let mut wanted: Fingerprint = [0; 32];
+    stream.read_exact(&mut wanted).await?;
+    let paths = files.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted).cloned();
+    let found = tokio::task::spawn_blocking(move || heads(&paths?)).await.ok().flatten();
+    let parts = found.unwrap_or_default();
+    stream.write_u32(parts.len() as u32).await?;
+    for (path, length, head) in parts {
+        stream.write_u64(length).await?;
+        stream.write_u64(head).await?;
+        let mut part = tokio::fs::File::open(path).await?.take(head);
+        tokio::io::copy(&mut part, stream).await?;
+    }
+    stream.flush().await?;
+    stream.shutdown().await
+}
+
+/// Fetches the header of a model that `peer` offers into `folder`, unless it is there. Gives the first file.
+pub(super) async fn fetch(
+    shared: &Shared,
+    mut control: Control,
+    peer: PeerId,
+    wanted: Fingerprint,
+    folder: &Path,
+) -> Result<PathBuf, HeaderError> {
+    let folder = folder.join(data_encoding::HEXLOWER.encode(&wanted[..16]));
+    if let Some(first) = kept(&folder, &wanted) {
+        return Ok(first);
+    }
+    let name = their_name(peer).ok_or(HeaderError::Unreachable)?;
+    let all = async {
+        let stream = control.open_stream(name, HEADERS).await.map_err(|_| HeaderError::Unreachable)?;
+        receive(&mut stream.compat(), wanted, &folder).await
+    };
+    shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable))?;
+    kept(&folder, &wanted).ok_or_else(|| {
+        let _ = std::fs::remove_dir_all(&folder);
+        HeaderError::Other
+    })
+}
+
+async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    wanted: Fingerprint,
+    folder: &Path,
+) -> Result<(), HeaderError> {
+    let gone = |_| HeaderError::Unreachable;
+    stream.write_all(&wanted).await.map_err(gone)?;
+    stream.flush().await.map_err(gone)?;
+    let parts = stream.read_u32().await.map_err(gone)?;
+    if parts == 0 {
+        return Err(HeaderError::Gone);
+    }
+    if parts > PARTS_MAX {
+        return Err(HeaderError::Other);
+    }
+    std::fs::create_dir_all(folder)?;
+    for number in 0..parts {
+        let length = stream.read_u64().await.map_err(gone)?;
+        let head = stream.read_u64().await.map_err(gone)?;
+        if head > HEAD_MAX || head > length {
+            return Err(HeaderError::Other);
+        }
+        let mut bytes = Vec::new();
+        (&mut *stream).take(head).read_to_end(&mut bytes).await.map_err(gone)?;
+        if (bytes.len() as u64) < head {
+            return Err(HeaderError::Unreachable);
+        }
+        let path = folder.join(part_name(number, parts));
+        std::fs::write(&path, &bytes)?;
+        // Nothing is stored for what is left out.
+        File::options().write(true).open(&path)?.set_len(length)?;
+    }
+    Ok(())
+}
+
+/// As parts of split models are called, so that they are found from the first.
+fn part_name(number: u32, parts: u32) -> String {
+    if parts == 1 { "header.gguf".into() } else { format!("header-{:05}-of-{parts:05}.gguf", number + 1) }
+}
+
+/// The first file in the folder, if the files there are the model.
+fn kept(folder: &Path, wanted: &Fingerprint) -> Option<PathBuf> {
+    let files = std::fs::read_dir(folder).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let first = files.filter(|path| path.extension().is_some_and(|kind| kind == "gguf")).min()?;
+    let found = fingerprint(&GgufFile::open(&first).ok()?).ok()?;
+    (found == *wanted).then_some(first)
+}

@@ -1,0 +1,317 @@
+//! The network of real machines: libp2p over TCP (noise, yamux) and QUIC.
+//!
+//! * [`identity`]: who a node is. [`invite`]: the secret of a mesh, and tokens.
+//! * [`ad`]: what a machine says of itself. [`roster`]: what is known of all of them, and the fleet that makes.
+//! * `meeting`: how members prove that they are, and pass news on. `probing`: how fast the way between two of them is.
+//! * `headers`: what a machine without a model's files needs to speak for it.
+//! * `swarm`: connections, on a thread of their own. [`streams`]: the node's transport. [`state`]: what both share.
+
+pub mod ad;
+mod headers;
+pub mod identity;
+pub mod invite;
+mod meeting;
+mod probing;
+pub mod roster;
+mod state;
+pub mod streams;
+mod swarm;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use futures::StreamExt as _;
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use libp2p_stream::IncomingStreams;
+use tokio::sync::{Mutex, mpsc, watch};
+
+pub use self::headers::HeaderError;
+pub use self::state::NetState;
+
+use self::ad::{Ad, Fingerprint};
+use self::headers::Files;
+use self::identity::{Key, our_name};
+use self::invite::{Invite, MeshKey};
+use self::meeting::Ended;
+use self::roster::Roster;
+use self::state::Shared;
+use self::streams::{INCOMING_MAX, Incoming, P2p, Received};
+use self::swarm::{Driver, Order};
+use crate::clock::TokioClock;
+use crate::ids::PeerId;
+use crate::transport::Lane;
+
+/// What a node tells others of where it listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Announce {
+    /// Where it listens, without loopback addresses.
+    Listening,
+    /// These addresses, and no others; none for a node that only calls.
+    Only(Vec<Multiaddr>),
+}
+
+/// How the network of a node is set up.
+#[derive(Debug, Clone)]
+pub struct NetConfig {
+    /// Who this node is.
+    pub key: Key,
+    /// The mesh it belongs to.
+    pub mesh: MeshKey,
+    /// Where to listen.
+    pub listen: Vec<Multiaddr>,
+    /// Where members listen.
+    pub join: Vec<Multiaddr>,
+    /// What to tell of where it listens.
+    pub announce: Announce,
+    /// Find members on this LAN.
+    pub mdns: bool,
+    /// Largest frame accepted, bytes.
+    pub frame_bytes: u32,
+}
+
+/// Why there is no network.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// It cannot listen there.
+    #[error("cannot listen on {address}: {why}; another program may use the port: choose one with --listen")]
+    Listen {
+        /// Where.
+        address: Multiaddr,
+        /// Why.
+        why: String,
+    },
+    /// Something in the system.
+    #[error("cannot set up the network: {0}")]
+    Setup(String),
+}
+
+/// The network of a node. It ends with this.
+pub struct Net {
+    transport: P2p,
+    announce: Announce,
+    files: Files,
+    thread: Option<std::thread::JoinHandle<()>>,
+    end: mpsc::Sender<()>,
+}
+
+impl Net {
+    /// Starts listening and calling, on a thread of its own. `ad` is what this node says of itself to begin with; its
+    /// addresses are filled in, and its version counts on from the one given.
+    ///
+    /// # Errors
+    /// [`NetError`] when it cannot listen.
+    pub fn start(config: NetConfig, ad: Ad) -> Result<Self, NetError> {
+        let (end, ended) = mpsc::channel(1);
+        let (ready, started) = std::sync::mpsc::sync_channel(1);
+        let announce = config.announce.clone();
+        let files = Files::default();
+        let shown = Arc::clone(&files);
+        let body = move || run(config, ad, shown, &ready, ended);
+        let thread = std::thread::Builder::new().name("network".into()).spawn(body);
+        let thread = thread.map_err(|why| NetError::Setup(why.to_string()))?;
+        let transport = started.recv().map_err(|_| NetError::Setup("its thread ended".into()))??;
+        Ok(Self { transport, announce, files, thread: Some(thread), end })
+    }
+
+    /// For the node.
+    pub fn transport(&self) -> P2p {
+        self.transport.clone()
+    }
+
+    /// How the network is, now and as it changes.
+    pub fn state(&self) -> watch::Receiver<NetState> {
+        self.transport.shared.state.subscribe()
+    }
+
+    /// Who is in the mesh, now and as it changes.
+    pub fn roster(&self) -> watch::Receiver<Roster> {
+        self.transport.shared.roster.subscribe()
+    }
+
+    /// Tells the mesh something else of this node.
+    pub fn update(&self, change: impl FnOnce(&mut Ad)) {
+        self.transport.shared.roster.send_if_modified(|roster| roster.update(change));
+    }
+
+    /// Lets members without these files ask for their headers. What is offered is said in the ad.
+    pub fn show(&self, files: BTreeMap<Fingerprint, Vec<PathBuf>>) {
+        *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+
+    /// Fetches everything but the weights of a model that `peer` offers into `folder`, unless it is there: files that say
+    /// all of the model and hold none of it. Gives the first of them.
+    ///
+    /// # Errors
+    /// [`HeaderError`].
+    pub async fn header(
+        &self,
+        peer: PeerId,
+        wanted: Fingerprint,
+        folder: &Path,
+    ) -> Result<PathBuf, HeaderError> {
+        let control = self.transport.control.clone();
+        headers::fetch(&self.transport.shared, control, peer, wanted, folder).await
+    }
+
+    /// Bytes received so far.
+    pub fn received(&self) -> &Received {
+        &self.transport.shared.received
+    }
+
+    /// A token that invites to this mesh, by the addresses that are announced now.
+    pub fn invite(&self) -> Invite {
+        let shared = &self.transport.shared;
+        let addresses = match &self.announce {
+            Announce::Listening => shared.state.borrow().listening.clone(),
+            Announce::Only(addresses) => addresses.clone(),
+        };
+        let mut addresses: Vec<Multiaddr> = addresses.into_iter().filter(|a| !is_loopback(a)).collect();
+        addresses.truncate(invite::ADDRESSES_MAX);
+        Invite { mesh: shared.mesh.clone(), addresses }
+    }
+}
+
+impl Drop for Net {
+    fn drop(&mut self) {
+        let _ = self.end.try_send(());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The thread.
+fn run(
+    config: NetConfig,
+    ad: Ad,
+    files: Files,
+    ready: &std::sync::mpsc::SyncSender<Result<P2p, NetError>>,
+    mut ended: mpsc::Receiver<()>,
+) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => {
+            let _ = ready.send(Err(NetError::Setup(why.to_string())));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        match set_up(config, ad, files) {
+            Ok((transport, driver, tasks)) => {
+                let _ = ready.send(Ok(transport));
+                tokio::select! {
+                    biased;
+                    _ = ended.recv() => {}
+                    () = driver.run() => {}
+                }
+                tasks.into_iter().for_each(|task| task.abort());
+            }
+            Err(why) => {
+                let _ = ready.send(Err(why));
+            }
+        }
+    });
+}
+
+type Tasks = Vec<tokio::task::JoinHandle<()>>;
+
+fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks), NetError> {
+    let NetConfig { key, mesh, listen, join, announce, mdns, frame_bytes } = config;
+    let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
+    for address in listen {
+        let listening = swarm.listen_on(address.clone());
+        listening.map_err(|why| NetError::Listen { address, why: why.to_string() })?;
+    }
+    #[expect(clippy::disallowed_methods, reason = "the network's own clock begins here")]
+    let clock = TokioClock::new(tokio::time::Instant::now(), 1);
+    let shared = Arc::new(Shared {
+        me: key.peer(),
+        mesh,
+        frame_bytes,
+        clock,
+        runtime: tokio::runtime::Handle::current(),
+        roster: watch::Sender::new(Roster::new(key, ad)),
+        state: watch::Sender::new(NetState::default()),
+        received: Received::default(),
+    });
+    let mut control = swarm.behaviour().control();
+    let (order, orders) = mpsc::channel(64);
+    let (queue, incoming) = mpsc::channel(INCOMING_MAX);
+    let mut tasks = Vec::new();
+    let taken = |_| NetError::Setup("a protocol is spoken twice".into());
+    for lane in Lane::ALL {
+        let streams = control.accept(streams::protocol(lane)).map_err(taken)?;
+        tasks.push(tokio::spawn(sort(Arc::clone(&shared), lane, streams, queue.clone())));
+    }
+    let meetings = control.accept(meeting::MEETING).map_err(taken)?;
+    tasks.push(tokio::spawn(meet(Arc::clone(&shared), meetings, order.clone())));
+    let probes = control.accept(probing::PROBING).map_err(taken)?;
+    tasks.push(tokio::spawn(probing::answer(Arc::clone(&shared), probes)));
+    let asked = control.accept(headers::HEADERS).map_err(taken)?;
+    tasks.push(tokio::spawn(headers::answer(Arc::clone(&shared), asked, files)));
+    tasks.push(tokio::spawn(probing::measure(Arc::clone(&shared), control.clone())));
+    tasks.push(tokio::spawn(tell_addresses(Arc::clone(&shared), announce)));
+    let incoming = Arc::new(Mutex::new(incoming));
+    let transport = P2p { shared: Arc::clone(&shared), control, incoming };
+    Ok((transport, Driver::new(swarm, shared, order, orders, join), tasks))
+}
+
+/// Hands members' streams of one lane to the node. Others' are dropped.
+async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: IncomingStreams, queue: mpsc::Sender<Incoming>) {
+    while let Some((peer, stream)) = streams.next().await {
+        if let Some(peer) = our_name(&peer).filter(|peer| shared.is_member(*peer))
+            && queue.try_send((peer, lane, stream)).is_err()
+        {
+            tracing::warn!(?peer, "more streams than this node takes at once");
+        }
+    }
+}
+
+/// Meetings that may be under way at once.
+const MEETINGS_MAX: usize = 8192;
+
+async fn meet(shared: Arc<Shared>, mut streams: IncomingStreams, order: mpsc::Sender<Order>) {
+    let mut meetings = tokio::task::JoinSet::new();
+    while let Some((peer, stream)) = streams.next().await {
+        while meetings.try_join_next().is_some() {}
+        let Some(peer) = our_name(&peer).filter(|_| meetings.len() < MEETINGS_MAX) else { continue };
+        let (shared, order) = (Arc::clone(&shared), order.clone());
+        meetings.spawn(async move {
+            let ended = meeting::hear(shared, peer, stream).await;
+            if let Ended::Refused(_) | Ended::Garbage(_) = ended {
+                tracing::warn!(?peer, "{ended}");
+                let _ = order.send(Order::CutOff(peer)).await;
+            }
+        });
+    }
+}
+
+/// Keeps the addresses in this node's ad up to date.
+async fn tell_addresses(shared: Arc<Shared>, announce: Announce) {
+    let mut state = shared.state.subscribe();
+    loop {
+        let addresses = match &announce {
+            Announce::Only(addresses) => addresses.clone(),
+            Announce::Listening => {
+                let mut listening = state.borrow_and_update().listening.clone();
+                listening.retain(|address| !is_loopback(address));
+                listening.truncate(invite::ADDRESSES_MAX);
+                listening
+            }
+        };
+        shared.roster.send_if_modified(|roster| roster.update(|ad| ad.addresses = addresses));
+        if state.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn is_loopback(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => ip.is_loopback(),
+        Some(Protocol::Ip6(ip)) => ip.is_loopback(),
+        _ => false,
+    }
+}

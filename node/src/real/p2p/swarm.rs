@@ -1,0 +1,399 @@
+//! The network's own thread: connections come and go here, and nothing else is done here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, identify, mdns, noise, tcp, yamux};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::identity::{Key, our_name, their_name};
+use super::meeting::{self, Ended, HELLO_WITHIN};
+use super::state::Shared;
+use crate::clock::{Clock as _, Instant};
+use crate::ids::PeerId;
+
+/// After a failed dial the next one waits this long, then twice as long each time, ...
+const REDIAL_FIRST: Duration = Duration::from_millis(500);
+/// ... but never longer than this.
+const REDIAL_LAST: Duration = Duration::from_secs(15);
+/// Of two members that both know where the other is, the higher one waits this long for the lower one to call.
+const COURTESY: Duration = Duration::from_secs(3);
+/// A connection on which nothing is open is kept this long.
+const IDLE: Duration = Duration::from_secs(60);
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    streams: libp2p_stream::Behaviour,
+    identify: identify::Behaviour,
+    limits: connection_limits::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
+}
+
+/// What the thread is told.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// A meeting with that peer is over.
+    Met(PeerId, Ended),
+    /// That peer does not belong here.
+    CutOff(PeerId),
+}
+
+/// A swarm with everything this node speaks.
+pub(super) fn build(key: &Key, mdns: bool) -> Result<Swarm<Behaviour>, String> {
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(128))
+        .with_max_pending_outgoing(Some(128))
+        .with_max_established_incoming(Some(4096))
+        .with_max_established_per_peer(Some(4));
+    let builder = libp2p::SwarmBuilder::with_existing_identity(key.pair())
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|why| why.to_string())?
+        .with_quic();
+    let behaviour = |pair: &libp2p::identity::Keypair| {
+        let config = identify::Config::new("/meshwright/1".into(), pair.public())
+            .with_agent_version(concat!("meshwright/", env!("CARGO_PKG_VERSION")).into());
+        let found =
+            mdns.then(|| mdns::tokio::Behaviour::new(mdns::Config::default(), pair.public().to_peer_id()));
+        if let Some(Err(why)) = &found {
+            tracing::warn!("machines on this LAN are not found by themselves: {why}");
+        }
+        Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            identify: identify::Behaviour::new(config),
+            limits: connection_limits::Behaviour::new(limits),
+            mdns: Toggle::from(found.and_then(Result::ok)),
+        }
+    };
+    let builder = builder.with_behaviour(behaviour).map_err(|why| why.to_string())?;
+    Ok(builder.with_swarm_config(|config| config.with_idle_connection_timeout(IDLE)).build())
+}
+
+impl Behaviour {
+    pub(super) fn control(&self) -> libp2p_stream::Control {
+        self.streams.new_control()
+    }
+}
+
+/// When to try again.
+#[derive(Debug, Clone, Copy)]
+struct Redial {
+    due: Instant,
+    failures: u32,
+}
+
+impl Redial {
+    fn at(due: Instant) -> Self {
+        Self { due, failures: 0 }
+    }
+
+    fn failed(&mut self, now: Instant) {
+        let pause = REDIAL_FIRST.saturating_mul(1 << self.failures.min(10)).min(REDIAL_LAST);
+        (self.due, self.failures) = (now.after(pause), self.failures.saturating_add(1));
+    }
+}
+
+/// An address that somebody gave this node to join by.
+struct Door {
+    address: Multiaddr,
+    /// The connection through it.
+    through: Option<ConnectionId>,
+    redial: Redial,
+}
+
+struct Connected {
+    connections: u32,
+    greeting: JoinHandle<()>,
+    /// Cut off then unless it has proved by then that it belongs here.
+    prove_until: Option<Instant>,
+}
+
+/// The thread's state.
+pub(super) struct Driver {
+    swarm: Swarm<Behaviour>,
+    shared: Arc<Shared>,
+    orders: mpsc::Receiver<Order>,
+    order: mpsc::Sender<Order>,
+    doors: Vec<Door>,
+    connected: BTreeMap<PeerId, Connected>,
+    redials: BTreeMap<PeerId, Redial>,
+    /// Found on this LAN, once, whoever they are.
+    found: BTreeMap<PeerId, Vec<Multiaddr>>,
+}
+
+/// Peers found on the LAN that are remembered.
+const FOUND_MAX: usize = 1024;
+
+impl Driver {
+    pub(super) fn new(
+        swarm: Swarm<Behaviour>,
+        shared: Arc<Shared>,
+        order: mpsc::Sender<Order>,
+        orders: mpsc::Receiver<Order>,
+        join: Vec<Multiaddr>,
+    ) -> Self {
+        let now = Redial::at(Instant(0));
+        let doors = join.into_iter().map(|address| Door { address, through: None, redial: now }).collect();
+        Self {
+            swarm,
+            shared,
+            orders,
+            order,
+            doors,
+            connected: BTreeMap::new(),
+            redials: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let mut roster = self.shared.roster.subscribe();
+        let clock = self.shared.clock;
+        loop {
+            let due = self.dial_due();
+            tokio::select! {
+                biased;
+                order = self.orders.recv() => match order {
+                    Some(order) => self.obey(order),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.on_event(event),
+                changed = roster.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    roster.borrow_and_update();
+                }
+                () = clock.sleep_until(due.unwrap_or_default()), if due.is_some() => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.clock.now()
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::CutOff(peer) => self.cut_off(peer),
+            Order::Met(peer, ended) => {
+                if let Ended::Refused(why) = &ended {
+                    self.shared.trouble(self.address_of(peer), why.clone());
+                } else if ended != Ended::Gone {
+                    self.shared.trouble(self.address_of(peer), ended.to_string());
+                }
+                if self.shared.is_member(peer) && self.connected.contains_key(&peer) {
+                    // The stream ended and the connection did not: again.
+                    let greeting = self.greet(peer, REDIAL_FIRST);
+                    if let Some(connected) = self.connected.get_mut(&peer) {
+                        connected.greeting = greeting;
+                    }
+                }
+            }
+        }
+    }
+
+    fn cut_off(&mut self, peer: PeerId) {
+        if let Some(name) = their_name(peer) {
+            let _ = self.swarm.disconnect_peer_id(name);
+        }
+    }
+
+    /// What people know that peer by.
+    fn address_of(&self, peer: PeerId) -> String {
+        let ad = self.shared.roster.borrow().ad(peer).map(|ad| ad.name.clone());
+        ad.unwrap_or_else(|| format!("{peer:?}"))
+    }
+
+    fn greet(&self, peer: PeerId, after: Duration) -> JoinHandle<()> {
+        let (shared, order) = (Arc::clone(&self.shared), self.order.clone());
+        let control = self.swarm.behaviour().control();
+        tokio::spawn(async move {
+            shared.clock.sleep(after).await;
+            let ended = meeting::greet(Arc::clone(&shared), control, peer).await;
+            let _ = order.send(Order::Met(peer, ended)).await;
+        })
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(&peer_id, connection_id, &endpoint);
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                self.on_closed(&peer_id, connection_id, num_established);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
+                self.on_failed(connection_id, peer_id, &error.to_string());
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                let listening: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+                self.shared.state.send_modify(|state| state.listening = listening);
+            }
+            SwarmEvent::ListenerClosed { addresses, reason: Err(why), .. } => {
+                self.shared.trouble(format!("{addresses:?}"), format!("no longer listening: {why}"));
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+                for (peer, address) in found {
+                    self.on_found(&peer, address);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_found(&mut self, peer: &libp2p::PeerId, address: Multiaddr) {
+        let Some(peer) = our_name(peer) else { return };
+        if self.found.len() >= FOUND_MAX && !self.found.contains_key(&peer) {
+            return;
+        }
+        let addresses = self.found.entry(peer).or_default();
+        if !addresses.contains(&address) && addresses.len() < super::invite::ADDRESSES_MAX {
+            addresses.push(address);
+        }
+    }
+
+    fn on_connected(&mut self, peer: &libp2p::PeerId, id: ConnectionId, endpoint: &ConnectedPoint) {
+        let Some(name) = our_name(peer) else {
+            let _ = self.swarm.disconnect_peer_id(*peer);
+            return;
+        };
+        let now = self.now();
+        if let ConnectedPoint::Dialer { .. } = endpoint {
+            for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+                door.redial = Redial::at(now);
+                self.shared.fine(&door.address.to_string());
+            }
+        }
+        self.redials.remove(&name);
+        match self.connected.get_mut(&name) {
+            Some(connected) => connected.connections += 1,
+            None => {
+                let greeting = self.greet(name, Duration::ZERO);
+                let prove_until = Some(now.after(HELLO_WITHIN));
+                self.connected.insert(name, Connected { connections: 1, greeting, prove_until });
+            }
+        }
+    }
+
+    fn on_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, left: u32) {
+        let now = self.now();
+        for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+            door.through = None;
+            door.redial.failed(now);
+        }
+        let Some(name) = our_name(peer) else { return };
+        if left == 0 {
+            if let Some(connected) = self.connected.remove(&name) {
+                connected.greeting.abort();
+            }
+            self.shared.dismiss(name);
+            self.redials.insert(name, Redial::at(now));
+        } else if let Some(connected) = self.connected.get_mut(&name) {
+            connected.connections = left;
+        }
+    }
+
+    fn on_failed(&mut self, id: ConnectionId, peer: Option<libp2p::PeerId>, why: &str) {
+        let now = self.now();
+        for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+            door.through = None;
+            door.redial.failed(now);
+            let why = format!(
+                "nobody answers there ({}); is that node running, and this the right address?",
+                brief(why)
+            );
+            self.shared.trouble(door.address.to_string(), why);
+        }
+        if let Some(redial) = peer.as_ref().and_then(our_name).and_then(|name| self.redials.get_mut(&name)) {
+            redial.failed(now);
+        }
+    }
+
+    /// Dials whom it is time to dial, cuts off who has proved nothing, and gives when there is something to do again.
+    fn dial_due(&mut self) -> Option<Instant> {
+        let now = self.now();
+        let mut next = self.prove(now);
+        let mut soonest = |at: Instant| next = Some(next.map_or(at, |next: Instant| next.min(at)));
+        for door in self.doors.iter_mut().filter(|door| door.through.is_none()) {
+            if door.redial.due > now {
+                soonest(door.redial.due);
+                continue;
+            }
+            let options = DialOpts::from(door.address.clone());
+            let id = options.connection_id();
+            door.redial.failed(now);
+            match self.swarm.dial(options) {
+                Ok(()) => door.through = Some(id),
+                Err(why) => {
+                    self.shared.trouble(door.address.to_string(), brief(&why.to_string()));
+                    soonest(door.redial.due);
+                }
+            }
+        }
+        for (peer, addresses) in self.unconnected() {
+            let courtesy = if self.shared.me < peer { Duration::ZERO } else { COURTESY };
+            let redial = self.redials.entry(peer).or_insert(Redial::at(now.after(courtesy)));
+            if redial.due > now {
+                soonest(redial.due);
+                continue;
+            }
+            redial.failed(now);
+            soonest(redial.due);
+            let Some(name) = their_name(peer) else { continue };
+            let options = DialOpts::peer_id(name).condition(PeerCondition::DisconnectedAndNotDialing);
+            let _ = self.swarm.dial(options.addresses(addresses).build());
+        }
+        next
+    }
+
+    /// Members and machines found on the LAN that are not connected, and where they listen.
+    fn unconnected(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let roster = self.shared.roster.borrow();
+        let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = self.found.clone();
+        for ad in roster.ads() {
+            peers.entry(ad.peer).or_default().extend(ad.addresses.iter().cloned());
+        }
+        peers.retain(|peer, addresses| {
+            *peer != self.shared.me && !addresses.is_empty() && !self.connected.contains_key(peer)
+        });
+        peers.into_iter().collect()
+    }
+
+    /// Cuts off whoever had time to prove that it belongs here, and gives when the next one's time is over.
+    fn prove(&mut self, now: Instant) -> Option<Instant> {
+        let shared = Arc::clone(&self.shared);
+        let mut strangers = Vec::new();
+        let mut next: Option<Instant> = None;
+        for (peer, connected) in &mut self.connected {
+            let Some(until) = connected.prove_until else { continue };
+            if shared.is_member(*peer) {
+                connected.prove_until = None;
+            } else if until <= now {
+                strangers.push(*peer);
+            } else {
+                next = Some(next.map_or(until, |next| next.min(until)));
+            }
+        }
+        for peer in strangers {
+            // Not to be called again soon, should it have been found on the LAN.
+            self.found.remove(&peer);
+            self.cut_off(peer);
+        }
+        next
+    }
+}
+
+/// libp2p's errors name every address with every layer's error; people need the last part.
+fn brief(why: &str) -> String {
+    let text = why.rsplit(": ").next().unwrap_or(why);
+    text.trim_matches(|c: char| c == '[' || c == ']' || c == ')' || c == '(').chars().take(160).collect()
+}
