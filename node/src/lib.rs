@@ -55,7 +55,7 @@ pub mod view;
 pub mod wire;
 pub mod world;
 
-pub use crate::head::{Replies, Reply, Request};
+pub use crate::head::{Refused, Replies, Reply, Request};
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
 pub use crate::view::FleetView;
