@@ -9,7 +9,7 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::sync::mpsc;
 
 use crate::control::{self, ControlDoor, Core, Least, Report, Search, Setup};
-use crate::head::{Head, Replies, Reply, Request};
+use crate::head::{Head, Refused, Replies, Reply, Request};
 use crate::heads::Heads;
 use crate::ids::{PeerId, SessionId};
 use crate::intake;
@@ -68,7 +68,7 @@ impl<W: World> Running for Interior<W> {
             let why =
                 format!("this node serves {} sessions already; try another or later", self.limits.sessions);
             self.tell(Event::Refused { session: request.session, why: why.clone() });
-            let _ = sender.try_send(Reply::Refused(why));
+            let _ = sender.try_send(Reply::Refused(Refused::Full(why)));
         } else {
             let head = Head::new(Arc::clone(&self), request, sender);
             self.tasks.spawn(head.run());

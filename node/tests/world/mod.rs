@@ -161,6 +161,7 @@ impl Mesh {
             prompt: self::prompt(session, prompt),
             generated: Vec::new(),
             max_tokens,
+            ends: Default::default(),
             sampling: Sampling::drawn(0.0, 1),
         })
     }
