@@ -8,6 +8,7 @@
 //! * [`gguf`]: GGUF files made: requantised, or with random weights.
 //! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
 //! * [`pool`]: the engine's own threads.
+//! * [`profile`]: how fast this machine runs a model, in the figures that the planner asks for.
 //! * [`text`]: tokens from text and back, chat templates.
 
 pub mod arch;
@@ -16,6 +17,7 @@ pub mod formats;
 pub mod gguf;
 pub mod kernels;
 pub mod pool;
+pub mod profile;
 pub mod sampling;
 pub mod text;
 pub mod weights;
