@@ -25,6 +25,7 @@
 //! Real machines, behind cargo features so that the simulator is built without them:
 //!
 //! * [`real`] (`engine`): the CPU engine over GGUF files.
+//! * [`http`] (`http`): the OpenAI-compatible API.
 //! * [`cli`] (`cli`): the commands of `meshwright`.
 
 #[cfg(feature = "cli")]
@@ -35,6 +36,8 @@ pub mod engine;
 pub mod framed;
 pub mod head;
 mod heads;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod ids;
 mod intake;
 mod interior;
@@ -55,7 +58,7 @@ pub mod view;
 pub mod wire;
 pub mod world;
 
-pub use crate::head::{Replies, Reply, Request};
+pub use crate::head::{Refused, Replies, Reply, Request};
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
 pub use crate::view::FleetView;

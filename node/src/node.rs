@@ -8,7 +8,7 @@ use planner::plan::{Epoch, Plan};
 use tokio::sync::mpsc;
 
 use crate::control::{self, ControlDoor, Core, Search, Setup};
-use crate::head::{Head, Replies, Reply, Request};
+use crate::head::{Head, Refused, Replies, Reply, Request};
 use crate::heads::Heads;
 use crate::ids::SessionId;
 use crate::intake;
@@ -58,7 +58,7 @@ impl<W: World> Running for Interior<W> {
             let why =
                 format!("this node serves {} sessions already; try another or later", self.limits.sessions);
             self.tell(Event::Refused { session: request.session, why: why.clone() });
-            let _ = sender.try_send(Reply::Refused(why));
+            let _ = sender.try_send(Reply::Refused(Refused::Full(why)));
         } else {
             let head = Head::new(Arc::clone(&self), request, sender);
             self.tasks.spawn(head.run());

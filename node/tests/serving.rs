@@ -3,6 +3,7 @@
 
 mod world;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use node::engine::{Rules, Sampling};
@@ -10,7 +11,7 @@ use node::ids::{Attempt, SessionId, Token};
 use node::probe::Event;
 use node::transport::Lane;
 use node::wire::{Frame, Route, Step, StepInput};
-use node::{Limits, Reply, Request};
+use node::{Limits, Refused, Reply, Request};
 use planner::plan::Epoch;
 use world::{Mesh, peer, pipeline, plan, prompt, run, tokens_of, whole};
 
@@ -219,6 +220,7 @@ fn a_client_resumes_at_another_entry_with_the_tokens_it_has() {
             prompt: prompt(1, 40),
             generated: tokens.clone(),
             max_tokens: 30,
+            ends: Default::default(),
             sampling: node::engine::Sampling::drawn(0.0, 1),
         });
         drop(replies);
@@ -230,7 +232,8 @@ fn a_client_resumes_at_another_entry_with_the_tokens_it_has() {
 }
 
 fn request(prompt: Vec<Token>, sampling: Sampling) -> Request {
-    Request { session: SessionId(1), prompt, generated: Vec::new(), max_tokens: 4, sampling }
+    let ends = Default::default();
+    Request { session: SessionId(1), prompt, generated: Vec::new(), max_tokens: 4, ends, sampling }
 }
 
 /// Such a session was replayed until its patience ended: the stage took the step for one that came out of order.
@@ -254,7 +257,25 @@ fn rules_out_of_their_bounds_are_refused_before_anything_is_sent() {
         let sampling = Sampling::GREEDY.with(Rules { top_p: 7.0, ..Rules::default() });
         let mut replies = mesh.nodes[&0].ask(request(vec![Token(5)], sampling));
         let Some(Reply::Refused(why)) = replies.next().await else { panic!("it must be refused") };
-        assert_eq!(why, "sampling: top_p must be above 0 and at most 1");
+        assert_eq!(why, Refused::Unsound("sampling: top_p must be above 0 and at most 1".into()));
+    });
+}
+
+#[test]
+fn the_first_token_that_ends_an_answer_is_its_last_wherever_it_is_resumed() {
+    run(|| async {
+        let mesh = Mesh::new(3, Some(plan(&[&[0, 1, 2]])));
+        let all = world::device::reference(world::LAYERS, &prompt(1, 40), 30);
+        let ends: Arc<[Token]> = vec![all[20], all[12]].into();
+        let first = all.iter().position(|token| ends.contains(token)).unwrap();
+        for had in [0, 5, first + 1] {
+            let request = request(prompt(1, 40), Sampling::drawn(0.0, 1));
+            let (generated, ends) = (all[..had].to_vec(), Arc::clone(&ends));
+            let replies = mesh.nodes[&0].ask(Request { generated, max_tokens: 30, ends, ..request });
+            let rest = tokens_of(&mesh.clock, replies, 40 + had as u32).await.unwrap();
+            assert_eq!(rest, &all[had..=first], "{had} tokens were there before");
+            mesh.drained().await;
+        }
     });
 }
 

@@ -78,6 +78,7 @@ impl Client {
             prompt: prompt(self.session, self.len),
             generated: self.got.clone(),
             max_tokens: OUTPUT,
+            ends: Default::default(),
             sampling: Sampling::drawn(0.0, 1),
         }));
     }

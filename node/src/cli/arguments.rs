@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use planner::plan::LayerRange;
 
+use super::models::Models;
+use super::serve::Serve;
+use super::status::Status;
 use crate::real::kernels::Level;
 
 const EXAMPLES: &str = "\
@@ -15,6 +18,8 @@ Examples:
       one answer, then the end
   git diff | meshwright run MODEL.gguf --system 'Write a commit message.' -
       one answer to what comes through the pipe
+  meshwright serve --model MODEL.gguf
+      an API for programs that speak OpenAI's
   meshwright bench MODEL.gguf --threads 1,2,4
       tokens per second on this machine, and how near that is to what its memory allows
   meshwright inspect MODEL.gguf
@@ -35,12 +40,24 @@ pub(super) struct Arguments {
 pub(super) enum Command {
     /// Chat with a model in the terminal, or have one answer.
     Run(Box<Run>),
+    /// Serve a model to programs that speak OpenAI's API.
+    Serve(Box<Serve>),
+    /// Show how a node is that serves: what it serves, with whom, and who is asking.
+    Status(Status),
+    /// List the GGUF files that are there, and whether they run on this machine.
+    Models(Models),
     /// Measure how fast a model runs on this machine.
     Bench(Bench),
     /// Measure this machine with a model, in the figures that the planner plans by.
     Profile(Profile),
     /// Show what a GGUF file holds, without loading it.
     Inspect(Inspect),
+    /// Print what a shell needs to complete these commands.
+    Completions {
+        /// For which shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// How the engine uses the machine.
@@ -56,7 +73,8 @@ pub(super) struct Machine {
 }
 
 /// The kernels' levels, as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum LevelName {
     /// What the machine has.
     Best,

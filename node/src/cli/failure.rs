@@ -1,5 +1,6 @@
 //! What went wrong, how it is shown, and the exit code.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,6 +44,39 @@ pub(super) enum Failure {
     /// The command line asks for what cannot be.
     #[error("{0}")]
     Usage(String),
+    /// The configuration file says what cannot be.
+    #[error("{}: {why}", file.display())]
+    Config {
+        /// Which file.
+        file: PathBuf,
+        /// Where in it, and what.
+        why: String,
+    },
+    /// The model does not fit this machine.
+    #[error(
+        "there is no room for {model} on this machine: {why}; ask for less --context or fewer --sessions, or take a \
+             smaller model"
+    )]
+    Room {
+        /// Which model.
+        model: String,
+        /// In the planner's words.
+        why: String,
+    },
+    /// The API cannot listen there.
+    #[error("the API cannot listen at {address}: {}", listening(cause))]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// Nobody answers at an address, or not as a node does.
+    #[error("{0}")]
+    Asking(String),
+    /// The program could not start.
+    #[error("{0}")]
+    Start(String),
     /// Another file cannot be read.
     #[error("cannot read {}: {cause}", file.display())]
     Read {
@@ -70,10 +104,25 @@ impl Failure {
             other => eprintln!("meshwright: {other}"),
         }
         match self {
-            Failure::File(_) | Failure::Text(_) | Failure::Usage(_) | Failure::Read { .. } => {
-                ExitCode::from(2)
-            }
+            Failure::File(_)
+            | Failure::Text(_)
+            | Failure::Usage(_)
+            | Failure::Config { .. }
+            | Failure::Listen { .. }
+            | Failure::Read { .. } => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
+    }
+}
+
+/// What the system said of an address, and what to do.
+fn listening(cause: &std::io::Error) -> String {
+    match cause.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "another program listens there, perhaps another node; end that, or give another port by --api 127.0.0.1:0".into()
+        }
+        std::io::ErrorKind::PermissionDenied => format!("{cause}; take a port above 1023"),
+        std::io::ErrorKind::AddrNotAvailable => format!("{cause}; give an address that this machine has, by --api"),
+        _ => cause.to_string(),
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn load(
 }
 
 /// Hidden unless stderr is a terminal.
-fn bar(path: &Path) -> ProgressBar {
+pub(super) fn bar(path: &Path) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

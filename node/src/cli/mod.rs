@@ -1,6 +1,7 @@
 //! The commands of `meshwright`. Answers go to stdout, progress and figures about the machine to stderr.
 //!
 //! * `arguments`: what may be typed.
+//! * [`serve`]: a model behind the API. [`status`]: how a node is. [`models`]: which files are there.
 //! * [`inspect`]: what a GGUF file holds. [`run`]: a chat, or one answer. [`bench`]: how fast a model runs here.
 //! * [`profile`]: the same as the planner sees it.
 //! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
@@ -12,12 +13,15 @@ mod failure;
 mod figures;
 mod inspect;
 mod loading;
+mod models;
 mod profile;
 mod run;
+mod serve;
+mod status;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 
 use self::arguments::{Arguments, Command};
 use self::failure::Failure;
@@ -28,6 +32,10 @@ use crate::real::profile::Stopwatch;
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(run) => run::run(&run),
+        Command::Serve(serve) => serve::serve(*serve),
+        Command::Status(status) => status::status(&status),
+        Command::Models(models) => models::models(&models),
+        Command::Completions { shell } => completions(shell),
         Command::Bench(bench) => bench::bench(&bench),
         Command::Profile(asked) => profile::profile(&asked),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
@@ -36,6 +44,13 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What a shell needs to complete the commands.
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "meshwright", &mut script);
+    print(&String::from_utf8_lossy(&script))
 }
 
 /// Prints to stdout; whoever closes the pipe early (`| head`) has seen enough.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-pub use self::request::{Replies, Reply, Request};
+pub use self::request::{Refused, Replies, Reply, Request};
 
 use self::pace::Pace;
 use crate::clock::{Clock, Instant};
@@ -32,7 +32,7 @@ use crate::world::World;
 enum End {
     Complete,
     Cancelled,
-    Refused(String),
+    Refused(Refused),
     Failed(String),
 }
 
@@ -115,7 +115,9 @@ impl<W: World> Head<W> {
         let (event, reply) = match end {
             End::Complete => (Event::Completed { session }, Some(Reply::End)),
             End::Cancelled => (Event::Failed { session, why: "cancelled by the client".into() }, None),
-            End::Refused(why) => (Event::Refused { session, why: why.clone() }, Some(Reply::Refused(why))),
+            End::Refused(why) => {
+                (Event::Refused { session, why: why.to_string() }, Some(Reply::Refused(why)))
+            }
             End::Failed(why) => (Event::Failed { session, why: why.clone() }, Some(Reply::Failed(why))),
         };
         self.node.tell(event);
@@ -127,10 +129,11 @@ impl<W: World> Head<W> {
 
     async fn serve(&mut self) -> Result<(), End> {
         if self.request.prompt.is_empty() {
-            return Err(End::Refused("the prompt is empty; send at least one token".into()));
+            let why = "the prompt is empty; send at least one token".into();
+            return Err(End::Refused(Refused::Unsound(why)));
         }
         if let Err(why) = self.request.sampling.check() {
-            return Err(End::Refused(why.to_string()));
+            return Err(End::Refused(Refused::Unsound(why.to_string())));
         }
         while self.wanted() > 0 {
             self.wait_for_room().await?;
@@ -159,8 +162,11 @@ impl<W: World> Head<W> {
         Ok(())
     }
 
-    /// Tokens still to come.
+    /// Tokens still to come, at most.
     fn wanted(&self) -> u32 {
+        if self.request.generated.last().is_some_and(|token| self.request.ends.contains(token)) {
+            return 0;
+        }
         self.request.max_tokens.saturating_sub(self.request.generated.len() as u32)
     }
 
@@ -203,21 +209,21 @@ impl<W: World> Head<W> {
                 Err(refusal) => refusal,
             };
             if !refusal.may_pass() {
-                return Err(self.turned_away(refusal.to_string()));
+                return Err(self.turned_away(Refused::Unsound(refusal.to_string())));
             }
             tokio::select! {
                 biased;
                 () = self.replies.closed() => return Err(End::Cancelled),
                 () = changed => {}
                 () = self.node.clock.sleep_until(self.give_up_at) => {
-                    return Err(self.turned_away(refusal.to_string()));
+                    return Err(self.turned_away(Refused::NotServing(refusal.to_string())));
                 }
             }
         }
     }
 
-    fn turned_away(&self, why: String) -> End {
-        if self.accepted { End::Failed(why) } else { End::Refused(why) }
+    fn turned_away(&self, why: Refused) -> End {
+        if self.accepted { End::Failed(why.to_string()) } else { End::Refused(why) }
     }
 
     /// Queues when the last attempt found no room, or others wait for some already.
@@ -236,7 +242,8 @@ impl<W: World> Head<W> {
             () = self.node.clock.sleep_until(until) => {}
         }
         if self.node.now() >= self.give_up_at {
-            return Err(self.turned_away("no node had KV room for the session in time; try later".into()));
+            let why = "no node had KV room for the session in time; try later".into();
+            return Err(self.turned_away(Refused::Full(why)));
         }
         Ok(())
     }
@@ -304,9 +311,8 @@ impl<W: World> Head<W> {
         }
         if self.node.now() >= self.give_up_at {
             let why = self.words(setback);
-            return Err(
-                self.turned_away(format!("no token for too long; the last attempt ended because {why}"))
-            );
+            let why = format!("no token for too long; the last attempt ended because {why}");
+            return Err(self.turned_away(Refused::NotServing(why)));
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! What a client asks, and what it gets.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::engine::{Chances, Sampling};
@@ -16,6 +18,9 @@ pub struct Request {
     pub generated: Vec<Token>,
     /// All output tokens wanted, those in `generated` included.
     pub max_tokens: u32,
+    /// Tokens that end the answer: the first of them is given like any other, and nothing follows it. Empty where the
+    /// answer is to go on whatever comes.
+    pub ends: Arc<[Token]>,
     /// How tokens are chosen. Its `past` need not be filled: the head knows it.
     pub sampling: Sampling,
 }
@@ -34,10 +39,24 @@ pub enum Reply {
     },
     /// All tokens have come.
     End,
-    /// Turned away before the first token; the text says why and what would help.
-    Refused(String),
+    /// Turned away before the first token.
+    Refused(Refused),
     /// Ended early; the text says why.
     Failed(String),
+}
+
+/// Why a request is turned away; the text says what would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The request itself cannot be served, now or later.
+    #[error("{0}")]
+    Unsound(String),
+    /// There is no room for it now.
+    #[error("{0}")]
+    Full(String),
+    /// No plan serves now.
+    #[error("{0}")]
+    NotServing(String),
 }
 
 /// The answer to a request, as it comes. Dropping it cancels the request.

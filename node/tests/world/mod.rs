@@ -159,6 +159,7 @@ impl Mesh {
             prompt: self::prompt(session, prompt),
             generated: Vec::new(),
             max_tokens,
+            ends: Default::default(),
             sampling: Sampling::drawn(0.0, 1),
         })
     }

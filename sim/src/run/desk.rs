@@ -259,6 +259,7 @@ impl Desk {
             prompt: prompt(seed, index as u32, record.prompt, vocabulary),
             generated: record.tokens.clone(),
             max_tokens: record.output,
+            ends: Default::default(),
             sampling: sampling(seed, index as u32),
         })
     }
@@ -282,7 +283,7 @@ impl Desk {
                 Status::Failed(format!("the token at {position} came where {expected} was due"))
             }
             Some(Reply::End) => Status::Completed,
-            Some(Reply::Refused(why)) => Status::Refused(why),
+            Some(Reply::Refused(why)) => Status::Refused(why.to_string()),
             Some(Reply::Failed(why)) => Status::Failed(why),
             None => Status::Failed("the node ended the answer without a word".into()),
         };

@@ -104,7 +104,8 @@ impl Asking {
     fn request(&self, index: usize) -> Request {
         let (prompt, sampling) = self.requests[index].clone();
         let session = SessionId(index as u64);
-        Request { session, prompt, generated: Vec::new(), max_tokens: self.tokens, sampling }
+        let ends = Default::default();
+        Request { session, prompt, generated: Vec::new(), max_tokens: self.tokens, ends, sampling }
     }
 
     /// One life of a node: node 0 asks and listens, and all live until they are ended.

@@ -1,9 +1,7 @@
 //! `profile`: how fast this machine runs a model, in the figures that the planner plans by.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 
-use etcetera::BaseStrategy as _;
 use planner::model::Model;
 use planner::model::gguf::GgufFile;
 use planner::units::{fmt_bytes, fmt_ms};
@@ -11,25 +9,16 @@ use planner::units::{fmt_bytes, fmt_ms};
 use super::arguments::Profile as Asked;
 use super::failure::Failure;
 use super::figures::{plural, rate};
+use super::serve::home;
 use super::{print, print_json};
 use crate::real::profile::{self, Profile, Sample};
 
 pub(super) fn profile(asked: &Asked) -> Result<(), Failure> {
     let file = GgufFile::open(&asked.model)?;
     let options = profile::Options { threads: asked.threads, level: asked.level.level() };
-    let folder = folder(asked)?;
+    let folder = home(asked.home.as_deref())?.join("profiles");
     let measured = profile::cached(&file, &options, Some(&folder), asked.fresh)?;
     if asked.json { print_json(&measured) } else { print(&page(&measured, &file.model()?)) }
-}
-
-/// Where profiles lie.
-fn folder(asked: &Asked) -> Result<PathBuf, Failure> {
-    if let Some(home) = &asked.home {
-        return Ok(home.join("profiles"));
-    }
-    let user = etcetera::choose_base_strategy();
-    let user = user.map_err(|_| Failure::Usage("this user has no home directory: give --home DIR".into()))?;
-    Ok(user.config_dir().join("meshwright").join("profiles"))
 }
 
 /// For people.

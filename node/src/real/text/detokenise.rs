@@ -54,6 +54,12 @@ impl<'a> Detokenizer<'a> {
         &self.text
     }
 
+    /// A token's own bytes, which may be no whole characters; none for tokens that steer the model.
+    pub(super) fn bytes(mut self, token: Token) -> Vec<u8> {
+        self.spell(token);
+        self.pending
+    }
+
     /// Appends a token's bytes to those that wait.
     fn spell(&mut self, token: Token) {
         let (Some(text), Some(kind)) = (self.vocabulary.text(token), self.vocabulary.kind(token)) else {

@@ -111,12 +111,15 @@ impl Tokenizer {
 
     /// Makes text of tokens that follow `before`, as they arrive: nothing where they begin a text.
     pub fn detokenizer(&self, before: Option<Token>) -> Detokenizer<'_> {
-        let spelling = match self.model {
+        let first = before.is_none_or(|token| self.vocabulary.kind(token) == Some(Kind::Control));
+        Detokenizer::new(&self.vocabulary, self.spelling(), self.space_prefix && first)
+    }
+
+    fn spelling(&self) -> Spelling {
+        match self.model {
             Model::Bpe(_) => Spelling::ByteLevel,
             Model::SentencePiece(_) => Spelling::SentencePiece,
-        };
-        let first = before.is_none_or(|token| self.vocabulary.kind(token) == Some(Kind::Control));
-        Detokenizer::new(&self.vocabulary, spelling, self.space_prefix && first)
+        }
     }
 
     /// The text of whole sequences; tokens that steer the model are left out.
@@ -128,6 +131,11 @@ impl Tokenizer {
         }
         text.push_str(detokenizer.finish());
         text
+    }
+
+    /// The bytes that a token adds within a text, which may be no whole characters; none for tokens that steer the model.
+    pub fn bytes(&self, token: Token) -> Vec<u8> {
+        Detokenizer::new(&self.vocabulary, self.spelling(), false).bytes(token)
     }
 
     /// Whether a token ends an answer.

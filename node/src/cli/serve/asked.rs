@@ -1,0 +1,138 @@
+//! What may be typed behind `serve`, set in the environment, or written into the configuration file: one list for all.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use crate::cli::arguments::LevelName;
+use crate::cli::failure::Failure;
+
+/// Serve a model to programs that speak OpenAI's API.
+///
+/// Each option may also stand in the file `config.toml` of the home directory (or the one that --config names), by its
+/// long name: `context = 4096`. What is typed comes first, then the environment, then the file.
+#[derive(Debug, Clone, Default, Args, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(in crate::cli) struct Serve {
+    /// The model: a GGUF file, or any part of a split one.
+    #[arg(long, short, value_name = "MODEL.gguf", env = "MESHWRIGHT_MODEL")]
+    pub(super) model: Option<PathBuf>,
+    /// Where the API listens; port 0 takes one that is free [default: 127.0.0.1:9337].
+    #[arg(long, value_name = "HOST:PORT", env = "MESHWRIGHT_API")]
+    pub(super) api: Option<String>,
+    /// What this machine is called [default: its host name].
+    #[arg(long, value_name = "NAME", env = "MESHWRIGHT_NAME")]
+    pub(super) name: Option<String>,
+    /// Threads that compute; 0 for one a physical core [default: 0].
+    #[arg(long, short, value_name = "N", env = "MESHWRIGHT_THREADS", help_heading = "Machine")]
+    pub(super) threads: Option<usize>,
+    /// Tokens that a prompt and its answer may have together [default: 8192, or what the model was trained for; less
+    /// where memory is short].
+    #[arg(long, value_name = "TOKENS", env = "MESHWRIGHT_CONTEXT", help_heading = "Machine")]
+    pub(super) context: Option<u32>,
+    /// Conversations of that length to have room for at once; shorter ones fit more often [default: 4].
+    #[arg(long, value_name = "N", env = "MESHWRIGHT_SESSIONS", help_heading = "Machine")]
+    pub(super) sessions: Option<u32>,
+    /// Memory to use at most, such as `6 GiB` [default: seven eighths of the machine's].
+    #[arg(long, value_name = "BYTES", env = "MESHWRIGHT_MEMORY", help_heading = "Machine")]
+    pub(super) memory: Option<String>,
+    /// Instructions to compute with, at most [default: best].
+    #[arg(long, value_enum, value_name = "LEVEL", env = "MESHWRIGHT_LEVEL", help_heading = "Machine")]
+    pub(super) level: Option<LevelName>,
+    /// Compute with weights widened to f32: many times slower, for comparing.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Machine")]
+    pub(super) f32: Option<bool>,
+    /// Where this node keeps what it remembers [default: `meshwright` in the user's configuration directory].
+    #[arg(long, value_name = "DIR", env = "MESHWRIGHT_HOME")]
+    #[serde(skip)]
+    pub(super) home: Option<PathBuf>,
+    /// Read this configuration file instead of the home directory's.
+    #[arg(long, value_name = "FILE", env = "MESHWRIGHT_CONFIG")]
+    #[serde(skip)]
+    pub(super) config: Option<PathBuf>,
+    /// Print one line of JSON on stdout once the API answers, and nothing else.
+    #[arg(long)]
+    #[serde(skip)]
+    pub(super) json: bool,
+    /// How the log on stderr is written; RUST_LOG says how much of it [default: text].
+    #[arg(long, value_enum, value_name = "FORMAT", env = "MESHWRIGHT_LOG_FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl Serve {
+    /// What was typed, with what the configuration file adds.
+    ///
+    /// # Errors
+    /// [`Failure::Config`] names the file, the line and what is wrong there; [`Failure::Read`] a file that was named and
+    /// cannot be read.
+    pub(super) fn with_file(self, home: &Path) -> Result<Self, Failure> {
+        let file = self.config.clone().unwrap_or_else(|| home.join("config.toml"));
+        let text = match std::fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(why) if why.kind() == std::io::ErrorKind::NotFound && self.config.is_none() => {
+                return Ok(self);
+            }
+            Err(cause) => return Err(Failure::Read { file, cause }),
+        };
+        let written: Serve = toml::from_str(&text)
+            .map_err(|why| Failure::Config { file, why: why.to_string().trim_end().to_owned() })?;
+        Ok(self.over(written))
+    }
+
+    /// `self`, and `other` where it says nothing.
+    fn over(self, other: Self) -> Self {
+        Self {
+            model: self.model.or(other.model),
+            api: self.api.or(other.api),
+            name: self.name.or(other.name),
+            threads: self.threads.or(other.threads),
+            context: self.context.or(other.context),
+            sessions: self.sessions.or(other.sessions),
+            memory: self.memory.or(other.memory),
+            level: self.level.or(other.level),
+            f32: self.f32.or(other.f32),
+            log_format: self.log_format.or(other.log_format),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+    use super::*;
+
+    fn written(text: &str) -> Result<Serve, Failure> {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("config.toml"), text).unwrap();
+        Serve { context: Some(7), ..Serve::default() }.with_file(home.path())
+    }
+
+    #[test]
+    fn what_is_typed_comes_before_what_is_written() {
+        let serve = written("context = 5\nthreads = 3\nlevel = \"avx2\"\n").unwrap();
+        assert_eq!((serve.context, serve.threads, serve.level), (Some(7), Some(3), Some(LevelName::Avx2)));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_file_and_line() {
+        let Err(why) = written("threads = 3\nthreds = 4\n") else { panic!("it must be refused") };
+        let why = why.to_string();
+        for part in ["config.toml", "line 2", "unknown field `threds`", "threads"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The log, on stderr.
+
+use tracing_subscriber::EnvFilter;
+
+use super::asked::LogFormat;
+
+/// How much is written where `RUST_LOG` does not say: what a person should know.
+const LEVEL: &str = "warn";
+
+/// Begins it. `RUST_LOG` says how much is written.
+pub(super) fn start(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LEVEL));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Whoever began one before us is left alone.
+    let _ = match format {
+        LogFormat::Text => log.with_target(false).try_init(),
+        LogFormat::Json => log.json().try_init(),
+    };
+}

@@ -1,0 +1,49 @@
+//! This machine as the planner sees it.
+
+use planner::fleet::{Device, DeviceKind};
+
+/// Where the system does not say how much memory there is.
+const MEMORY_UNSAID: u64 = 4 << 30;
+
+/// What system and desktop keep of the memory: an eighth of it.
+const RESERVED_SHARE: u64 = 8;
+
+/// This machine, by what the system says and by figures of a common desktop: no plan for one machine depends on them.
+/// `memory_max` is the most that may be used, bytes.
+pub(super) fn device(memory_max: Option<u64>) -> Device {
+    let memory = total_memory().unwrap_or(MEMORY_UNSAID);
+    let kept = memory / RESERVED_SHARE;
+    let usable = (memory - kept).min(memory_max.unwrap_or(u64::MAX));
+    Device {
+        id: "this-machine".into(),
+        name: format!("{} cores", num_cpus::get_physical()),
+        kind: DeviceKind::Cpu,
+        memory_bytes: memory,
+        reserved_bytes: memory - usable,
+        bandwidth_bytes_per_s: 40e9,
+        bandwidth_efficiency: 0.7,
+        flops: 1e11 * num_cpus::get_physical() as f64,
+        flops_efficiency: 0.5,
+        layer_overhead_us: 20.0,
+        expert_overhead_us: 60.0,
+        disk_bytes_per_s: 1e9,
+        measured: None,
+    }
+}
+
+/// Memory of this machine, or what its container may have of it, bytes.
+fn total_memory() -> Option<u64> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    let container = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
+    let container = container.and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(u64::MAX);
+    Some((kib * 1024).min(container))
+}
+
+/// What the machine is called.
+pub(super) fn name() -> String {
+    let said = std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned());
+    let said = said.or_else(|| std::env::var("HOSTNAME").ok()).or_else(|| std::env::var("COMPUTERNAME").ok());
+    said.filter(|name| !name.is_empty()).unwrap_or_else(|| "this-machine".into())
+}

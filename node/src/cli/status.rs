@@ -1,0 +1,129 @@
+//! `status`: how a node is that serves.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::failure::Failure;
+use super::figures::{count, plural};
+use super::{print, print_json, serve};
+use crate::http::{Health, PlanHealth};
+
+/// How long a node may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest answer that is read, bytes.
+const ANSWER_BYTES_MAX: u64 = 4 << 20;
+
+/// Show how a node is that serves: what it serves, with whom, and who is asking.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Where the node's API listens.
+    #[arg(long, value_name = "URL", env = "MESHWRIGHT_API", default_value = serve::API)]
+    api: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn status(asked: &Status) -> Result<(), Failure> {
+    let host = host(&asked.api)?;
+    let body = get(host, "/status")?;
+    let health: Health = serde_json::from_str(&body).map_err(|why| {
+        Failure::Asking(format!("what answers at {host} is no node of this release: {why}"))
+    })?;
+    if asked.json { print_json(&health) } else { print(&page(&health)) }
+}
+
+/// `127.0.0.1:9337` of `http://127.0.0.1:9337/v1`.
+fn host(api: &str) -> Result<&str, Failure> {
+    let rest = api.strip_prefix("http://").unwrap_or(api);
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.contains("://") || rest.contains("://") || !host.contains(':') {
+        let words = format!(
+            "--api: `{api}` is no address of a node: write http://HOST:PORT, such as http://{}",
+            serve::API
+        );
+        return Err(Failure::Usage(words));
+    }
+    Ok(host)
+}
+
+/// What is at `path`.
+fn get(host: &str, path: &str) -> Result<String, Failure> {
+    let silent = |why: std::io::Error| {
+        let cure = "is `meshwright serve` running, and does --api name its address?";
+        Failure::Asking(format!("nobody answers at {host} ({why}): {cure}"))
+    };
+    let address = host.to_socket_addrs().map_err(silent)?.next();
+    let address = address.ok_or_else(|| Failure::Usage(format!("--api: `{host}` names no machine")))?;
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(silent)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(silent)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(silent)?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).map_err(silent)?;
+    let mut answer = Vec::new();
+    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(silent)?;
+    let answer = String::from_utf8_lossy(&answer);
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(Failure::Asking(format!("what answers at {host} is no node of this release"))),
+    }
+}
+
+fn page(health: &Health) -> String {
+    let Health { serving, why, node, version, models, sessions, epoch, peers, plan } = health;
+    let state =
+        if *serving { "serving".into() } else { format!("not serving: {}", why.as_deref().unwrap_or("?")) };
+    let mut page = format!("{node} (meshwright {version}) is {state}\n\n");
+    page.push_str(&format!("  models    {}\n", models.join(", ")));
+    page.push_str(&format!("  asked by  {} now\n", plural(*sessions as u64, "session")));
+    let alive = peers.iter().filter(|peer| peer.alive).count();
+    let lost: Vec<&str> = peers.iter().filter(|peer| !peer.alive).map(|peer| peer.name.as_str()).collect();
+    page.push_str(&match (alive, lost.is_empty()) {
+        (0, true) => "  mesh      this machine alone\n".into(),
+        (alive, true) => format!("  mesh      {} besides this one\n", plural(alive as u64, "node")),
+        (alive, false) => format!(
+            "  mesh      {} besides this one; lost: {}\n",
+            plural(alive as u64, "node"),
+            lost.join(", ")
+        ),
+    });
+    if let Some(plan) = plan {
+        page.push_str(&plan_page(plan, *epoch));
+    }
+    page
+}
+
+fn plan_page(plan: &PlanHealth, epoch: u64) -> String {
+    let PlanHealth { model, context, sessions, replicas } = plan;
+    let (context, sessions) = (count(u64::from(*context)), plural(u64::from(*sessions), "session"));
+    let mut page = format!("  plan      number {epoch}: {model}, {sessions} of {context} tokens\n");
+    for replica in replicas {
+        let stages: Vec<String> = replica
+            .stages
+            .iter()
+            .map(|s| format!("{} layers {} to {}", s.node, s.first, s.end.saturating_sub(1)))
+            .collect();
+        let state = if replica.serving { "" } else { " (not serving)" };
+        page.push_str(&format!("            {}{state}\n", stages.join(" → ")));
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_as_people_write_them() {
+        for api in ["127.0.0.1:9337", "http://127.0.0.1:9337", "http://127.0.0.1:9337/v1"] {
+            assert!(host(api).is_ok_and(|host| host == "127.0.0.1:9337"), "{api}");
+        }
+        for api in ["https://127.0.0.1:9337", "localhost", ""] {
+            assert!(host(api).is_err(), "{api}");
+        }
+    }
+}

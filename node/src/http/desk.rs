@@ -1,0 +1,103 @@
+//! The node as the API sees it.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::head::{Replies, Request};
+use crate::real::text::{ChatTemplate, Tokenizer};
+
+/// A model that can be asked.
+#[derive(Debug)]
+pub struct Served {
+    /// Its name in the API.
+    pub id: String,
+    /// The name that its file gives it; requests may use it, too.
+    pub name: String,
+    /// Makes tokens of text and back.
+    pub tokenizer: Tokenizer,
+    /// Makes prompts of conversations.
+    pub template: ChatTemplate,
+    /// Tokens that prompt and answer of a request may have together.
+    pub context: u32,
+    /// When it was first served, seconds since 1970.
+    pub created: i64,
+}
+
+/// What the API needs of a node.
+pub trait Desk: Send + Sync + 'static {
+    /// The models that can be asked, those of other nodes included, in the order in which they are listed.
+    fn models(&self) -> Vec<Arc<Served>>;
+
+    /// Takes a request on for the model of that [`id`](Served::id); `None` where there is none. Dropping the replies
+    /// cancels the request.
+    fn ask(&self, model: &str, request: Request) -> Option<Replies>;
+
+    /// How the node is.
+    fn health(&self) -> Health;
+}
+
+/// How a node is: what `GET /health`, `GET /status` and `meshwright status` show.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether requests are answered.
+    pub serving: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// What people call the node.
+    pub node: String,
+    /// Which release it is.
+    pub version: String,
+    /// Models that can be asked.
+    pub models: Vec<String>,
+    /// Sessions whose head runs on this node.
+    pub sessions: usize,
+    /// Number of the plan that is followed; 0 without one.
+    pub epoch: u64,
+    /// Other nodes of the mesh.
+    pub peers: Vec<PeerHealth>,
+    /// What is served by whom.
+    pub plan: Option<PlanHealth>,
+}
+
+/// Another node of the mesh.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PeerHealth {
+    /// What people call it.
+    pub name: String,
+    /// Whether it answers.
+    pub alive: bool,
+}
+
+/// A plan.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PlanHealth {
+    /// Which model.
+    pub model: String,
+    /// Tokens of context each session may have.
+    pub context: u32,
+    /// Sessions of that length for which each replica has room.
+    pub sessions: u32,
+    /// Its complete copies.
+    pub replicas: Vec<ReplicaHealth>,
+}
+
+/// One complete copy of a model.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ReplicaHealth {
+    /// Whether all of its stages are there and loaded.
+    pub serving: bool,
+    /// Who computes what, in the order in which a token passes them.
+    pub stages: Vec<StageHealth>,
+}
+
+/// A node's share of a replica.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StageHealth {
+    /// What people call the node.
+    pub node: String,
+    /// Its first layer, counted from 0.
+    pub first: u32,
+    /// One past its last layer.
+    pub end: u32,
+}

@@ -1,0 +1,31 @@
+//! The OpenAI-compatible API. It knows HTTP and text, and nothing of nodes but what a [`Desk`] says.
+//!
+//! * [`Desk`], [`Served`], [`Health`]: the node as the API sees it.
+//! * [`Server`] takes connections, [`Api`] answers requests, within [`Bounds`]; [`Meter`] counts.
+//! * `guard`, `body`: who may ask, and how much. `routes`: which address is what.
+//! * `asked`: what a request wants, out of JSON; prompts become tokens. `fields` reads JSON and names what is wrong.
+//! * `speech`: tokens become text, up to what ends it. `talk`: the answers of a request at once.
+//! * `shapes`: the objects that clients get; `sse`: as a stream. `fault`: errors, in the same form as OpenAI's.
+
+mod asked;
+mod body;
+mod bounds;
+mod desk;
+mod entropy;
+mod fault;
+mod fields;
+mod guard;
+mod meter;
+mod routes;
+mod server;
+mod shapes;
+mod speech;
+mod sse;
+mod talk;
+
+pub use self::bounds::Bounds;
+pub use self::desk::{Desk, Health, PeerHealth, PlanHealth, ReplicaHealth, Served, StageHealth};
+pub use self::entropy::session;
+pub use self::meter::Meter;
+pub use self::routes::Api;
+pub use self::server::Server;

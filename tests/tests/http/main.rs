@@ -1,0 +1,13 @@
+//! The API as its clients meet it: real sockets, a real node, and SmolLM2's own weights.
+
+#![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
+mod answers;
+mod client;
+mod ending;
+mod hostile;
+mod house;
+mod likely;
+mod refusals;
+mod shapes;
+mod streams;
