@@ -11,7 +11,8 @@ use crate::ids::{Attempt, PeerId, PlanId, SessionId, Token};
 /// A tensor, or what stands for one in a simulation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
-    /// The bytes themselves.
+    /// The bytes themselves. Engines write a residual stream with a byte in front that says what its numbers are, and
+    /// refuse one of another type than theirs.
     Real(Bytes),
     /// A tensor that is charged to the links at `len` bytes; `digests` (one per token) let the simulated engine prove
     /// that what arrived is what was sent.

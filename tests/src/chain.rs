@@ -44,6 +44,18 @@ impl Chain {
     /// # Panics
     /// Where stages before the last give no activations.
     pub fn step(&mut self, parts: &[Part]) -> Vec<Result<WorkOut, EngineError>> {
+        self.step_seen(parts, |_, _| {})
+    }
+
+    /// The same, with a look at what each stage hands on: its number, and the tensor of each part.
+    ///
+    /// # Panics
+    /// As [`Chain::step`].
+    pub fn step_seen(
+        &mut self,
+        parts: &[Part],
+        mut see: impl FnMut(usize, &[Payload]),
+    ) -> Vec<Result<WorkOut, EngineError>> {
         let last = self.stages.len() - 1;
         let mut inputs: Vec<Input> = parts
             .iter()
@@ -56,7 +68,9 @@ impl Chain {
             if index == last {
                 return outs;
             }
-            inputs = outs.into_iter().map(hidden).collect();
+            let tensors: Vec<Payload> = outs.into_iter().map(hidden).collect();
+            see(index, &tensors);
+            inputs = tensors.into_iter().map(Input::Hidden).collect();
         }
         unreachable!("a chain has a last stage")
     }
@@ -100,20 +114,18 @@ impl Part {
     }
 }
 
-fn hidden(out: Result<WorkOut, EngineError>) -> Input {
+fn hidden(out: Result<WorkOut, EngineError>) -> Payload {
     match out {
-        Ok(WorkOut::Hidden(payload)) => Input::Hidden(payload),
+        Ok(WorkOut::Hidden(payload)) => payload,
         other => panic!("a stage before the last gave {other:?}"),
     }
 }
 
-/// The numbers of logits or activations.
+/// The numbers of logits.
 ///
 /// # Panics
-/// Where `out` is neither.
+/// Where `out` is something else.
 pub fn values(out: WorkOut) -> Vec<f32> {
-    let (WorkOut::Logits(Payload::Real(bytes)) | WorkOut::Hidden(Payload::Real(bytes))) = out else {
-        panic!("neither logits nor activations: {out:?}")
-    };
+    let WorkOut::Logits(Payload::Real(bytes)) = out else { panic!("no logits: {out:?}") };
     bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
 }

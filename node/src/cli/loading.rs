@@ -11,7 +11,7 @@ use planner::plan::LayerRange;
 use super::Stopwatch;
 use super::arguments::Machine;
 use super::failure::Failure;
-use crate::real::cpu::{EngineOptions, Model};
+use crate::real::cpu::{EngineOptions, Model, Residual};
 use crate::real::kernels::Precision;
 
 /// How often the bar moves.
@@ -29,6 +29,7 @@ pub(super) fn options(machine: &Machine, threads: usize, context: u32) -> Engine
         threads,
         level: machine.level.level(),
         precision: if machine.f32 { Precision::F32 } else { Precision::Quantised },
+        residual: if machine.f32 { Residual::F32 } else { Residual::default() },
         context_max: context,
         ..EngineOptions::default()
     }

@@ -1,13 +1,18 @@
-//! Logits are the same bits however layers are cut, prompts chunked, sessions batched and threads counted.
+//! Logits are the same bits however layers are cut, prompts chunked, sessions batched and threads counted, whatever the
+//! residual stream is rounded to.
 
-use node::engine::{Penalties, Rules, Sampling, Want, WorkOut};
-use node::real::cpu::EngineOptions;
+use node::engine::{EngineError, Input, Penalties, Rules, Sampling, Want, Work, WorkOut};
+use node::ids::{SessionId, Token};
+use node::real::cpu::{EngineOptions, Model, Residual};
 use node::real::gguf::random::{Architecture, RandomModel};
 use node::real::kernels::{Level, Precision};
 use planner::model::ggml::GgmlType;
 use planner::model::gguf::GgufFile;
+use planner::plan::LayerRange;
 use proptest::prelude::*;
 use tests::chain::{Chain, Part, values};
+use tests::models;
+use tests::text::pieces;
 
 const ARCHITECTURES: [Architecture; 4] =
     [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3, Architecture::Gemma3];
@@ -28,6 +33,9 @@ fn options(threads: usize, level: Level) -> EngineOptions {
     let precision = Precision::Quantised;
     EngineOptions { threads, level, precision, context_max: 1024, ..EngineOptions::default() }
 }
+
+/// Types of the residual stream that no cut changes.
+const ROUNDED_EVERYWHERE: [Residual; 3] = [Residual::F32, Residual::Bf16, Residual::F16];
 
 /// Sends all sessions' prompts through, each step with as many tokens of each session as `chunks` says in turn; gives
 /// each session's logits at every position. A step that `chunks` leaves empty sends one token of each session, so that
@@ -72,6 +80,7 @@ proptest! {
         architecture in prop::sample::select(ARCHITECTURES.to_vec()),
         kind in prop::sample::select(vec![GgmlType::Q4_0, GgmlType::Q8_0, GgmlType::F16, GgmlType::Q4_1]),
         level in prop::sample::select(Level::ALL.to_vec()),
+        residual in prop::sample::select(ROUNDED_EVERYWHERE.to_vec()),
         cut in 0usize..6, threads in 1usize..4,
         lengths in prop::collection::vec(1u32..300, 1..4),
         chunks in prop::collection::vec(prop_oneof![Just(0u32), Just(1), 1u32..40, 100u32..300], 1..6),
@@ -79,14 +88,15 @@ proptest! {
         let (_folder, file) = made(architecture, kind);
         let layers = file.model().unwrap().layer_count();
         let prompts: Vec<Vec<u32>> = lengths.iter().enumerate().map(|(i, n)| prompt(i as u64, *n)).collect();
-        let mut whole = Chain::load(&file, &[], &options(1, level));
+        let options = |threads| EngineOptions { residual, ..options(threads, level) };
+        let mut whole = Chain::load(&file, &[], &options(1));
         let alone: Vec<Vec<f32>> =
             prompts.iter().enumerate().map(|(i, prompt)| whole.logits(i as u64, 0, prompt)).collect();
         let all_cuts: Vec<Vec<u32>> =
             vec![vec![], vec![1], (1..layers.min(4)).collect(), vec![layers / 2], vec![layers - 1], vec![1]];
         let mut cuts = all_cuts[cut].clone();
         cuts.retain(|cut| *cut > 0 && *cut < layers);
-        let mut chain = Chain::load(&file, &cuts, &options(threads, level));
+        let mut chain = Chain::load(&file, &cuts, &options(threads));
         let together = in_chunks(&mut chain, &prompts, &chunks);
         prop_assert_eq!(bits(&together), bits(&alone));
     }
@@ -97,7 +107,7 @@ fn decode(chain: &mut Chain, session: u64, prompt: &[u32], count: u32, sampling:
     let mut out = Vec::new();
     let mut tokens = prompt.to_vec();
     let mut start = 0;
-    let past = prompt.iter().copied().map(node::ids::Token).collect();
+    let past = prompt.iter().copied().map(Token).collect();
     let mut sampling = Sampling { past: Some(past), ..sampling.clone() };
     while (out.len() as u32) < count {
         let part = Part { session, start, tokens: tokens.clone(), want: Want::Sample(sampling.clone()) };
@@ -129,6 +139,73 @@ fn sampled_tokens_do_not_depend_on_the_cut() {
             [&mut whole, &mut cut].into_iter().for_each(|chain| chain.truncate(1, 0));
         }
     }
+}
+
+/// The answer of a model cut before `cuts`.
+fn answered(
+    file: &GgufFile,
+    cuts: &[u32],
+    residual: Residual,
+    prompt: &[u32],
+    sampling: &Sampling,
+) -> Vec<u32> {
+    let options = EngineOptions { residual, ..options(2, Level::best()) };
+    decode(&mut Chain::load(file, cuts, &options), 1, prompt, 32, sampling)
+}
+
+#[test]
+fn real_weights_cut_in_one_two_and_three_choose_the_same_tokens() {
+    for path in [models::smollm2(), models::gemma3()] {
+        let file = GgufFile::open(&path).unwrap();
+        let prompt: Vec<u32> = pieces(&file)[1][..50].to_vec();
+        for sampling in [Sampling::GREEDY, Sampling::drawn(0.9, 11), penalised()] {
+            let whole = answered(&file, &[], Residual::default(), &prompt, &sampling);
+            for cuts in [&[7][..], &[5, 11]] {
+                let cut = answered(&file, cuts, Residual::default(), &prompt, &sampling);
+                assert_eq!(cut, whole, "{} cut before {cuts:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn rounding_is_felt_and_not_only_where_a_cut_is() {
+    let (_folder, file) = made(Architecture::Llama, GgmlType::Q8_0);
+    let prompt = prompt(1, 40);
+    let logits = |residual, cuts: &[u32]| {
+        let options = EngineOptions { residual, ..options(1, Level::best()) };
+        Chain::load(&file, cuts, &options).logits(1, 0, &prompt)
+    };
+    let exact = logits(Residual::F32, &[]);
+    for residual in [Residual::Bf16, Residual::F16] {
+        assert_ne!(logits(residual, &[]), exact, "{residual}");
+    }
+    assert_eq!(logits(Residual::Q8, &[]), exact);
+    assert_ne!(logits(Residual::Q8, &[1]), exact);
+}
+
+#[test]
+fn a_stage_refuses_the_stream_of_another_type_and_goes_on() {
+    let (_folder, file) = made(Architecture::Qwen3, GgmlType::Q8_0);
+    let stage = |layers, residual| {
+        let options = EngineOptions { residual, ..options(1, Level::best()) };
+        Model::load(&file, layers, &options).unwrap()
+    };
+    let work = |input, want| Work { session: SessionId(1), start: 0, count: 1, input, want };
+    let tensor = |residual| {
+        let tokens = Input::Tokens(vec![Token(3)]);
+        let out = stage(LayerRange::new(0, 1), residual).step(&[work(tokens, Want::Hidden)]).remove(0);
+        let Ok(WorkOut::Hidden(tensor)) = out else { panic!("no tensor: {out:?}") };
+        Input::Hidden(tensor)
+    };
+    let mut last = stage(LayerRange::new(1, 3), Residual::F16);
+    for other in [Residual::F32, Residual::Bf16, Residual::Q8] {
+        let refused = last.step(&[work(tensor(other), Want::Logits)]).remove(0);
+        let Err(EngineError::Unsound(why)) = refused else { panic!("taken: {refused:?}") };
+        assert!(why.contains(&other.to_string()) && why.contains("f16"), "{why}");
+    }
+    assert!(last.is_empty());
+    assert!(last.step(&[work(tensor(Residual::F16), Want::Logits)]).remove(0).is_ok());
 }
 
 #[test]

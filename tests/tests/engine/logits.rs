@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use node::real::cpu::EngineOptions;
+use node::real::cpu::{EngineOptions, Residual};
 use node::real::gguf::random::{Architecture, RandomModel};
 use node::real::kernels::Precision;
 use planner::model::ggml::GgmlType;
@@ -27,7 +27,8 @@ fn logits_are_those_of_transformers(name: &str, model: RandomModel) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     RandomModel { kind: GgmlType::F32, ..model }.write(&path).unwrap();
-    let options = EngineOptions { precision: Precision::F32, ..EngineOptions::default() };
+    let options =
+        EngineOptions { precision: Precision::F32, residual: Residual::F32, ..EngineOptions::default() };
     let mut chain = Chain::load(&GgufFile::open(&path).unwrap(), &[], &options);
     let prompt = serde_json::from_slice(&fs::read(data().join("prompt.json")).unwrap()).unwrap();
     let ours = chain.logits(1, 0, &numbers(&prompt, "tokens"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use node::engine::{Rules, Sampling, Want, WorkOut};
 use node::ids::Token;
-use node::real::cpu::EngineOptions;
+use node::real::cpu::{EngineOptions, Residual};
 use node::real::kernels::{Level, Precision};
 use planner::model::ggml::GgmlType;
 use planner::model::gguf::GgufFile;
@@ -13,9 +13,11 @@ use serde_json::Value;
 use tests::chain::{Chain, Part};
 use tests::models;
 
+/// The model in f32 throughout, or rounded as it is by default.
 fn load(path: &Path, precision: Precision) -> Chain {
     let file = GgufFile::open(path).unwrap();
-    Chain::load(&file, &[], &EngineOptions { threads: 1, precision, ..EngineOptions::default() })
+    let residual = if precision == Precision::F32 { Residual::F32 } else { Residual::default() };
+    Chain::load(&file, &[], &EngineOptions { threads: 1, precision, residual, ..EngineOptions::default() })
 }
 
 fn reference(name: &str) -> Vec<Value> {

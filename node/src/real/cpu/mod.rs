@@ -3,12 +3,14 @@
 //!
 //! * [`Model`]: loads, steps, forgets; nothing of it waits for anything but the processor. [`CpuEngine`] puts it behind
 //!   the node's [`Engine`](crate::engine::Engine).
+//! * [`Residual`]: what the numbers between layers and stages are.
 //! * `step`: the operations of a step; `attention`, `kv`: attention and what it reads.
 
 mod attention;
 mod engine;
 mod kv;
 mod past;
+mod residual;
 mod step;
 
 use std::collections::BTreeMap;
@@ -21,6 +23,7 @@ use planner::plan::LayerRange;
 pub use self::engine::{CpuEngine, DirectEngine};
 use self::kv::{KvCache, KvShape};
 use self::past::Past;
+pub use self::residual::Residual;
 use self::step::{Cpu, CpuOps, Linear, Rows, Segment, each};
 use super::arch::{self, Network, Ops, Shape};
 use super::kernels::elementwise::soft_cap;
@@ -50,6 +53,8 @@ pub struct EngineOptions {
     pub level: Level,
     /// Widened weights and f32 everywhere, to hold the fast path against; many times slower.
     pub precision: Precision,
+    /// What the numbers between layers are; the same on all nodes of a mesh, which refuse each other's tensors otherwise.
+    pub residual: Residual,
     /// Memory for keys and values of all sessions, bytes. Too little turns sessions away with `NoRoom`.
     pub kv_bytes_max: u64,
     /// Longest session, tokens; 0 for what the model was trained for.
@@ -62,6 +67,7 @@ impl Default for EngineOptions {
             threads: 0,
             level: Level::best(),
             precision: Precision::Quantised,
+            residual: Residual::default(),
             kv_bytes_max: 2 << 30,
             context_max: 0,
         }
@@ -72,6 +78,7 @@ impl Default for EngineOptions {
 pub struct Model {
     shape: Shape,
     range: LayerRange,
+    residual: Residual,
     vocab: usize,
     network: Box<dyn Network<CpuOps>>,
     embedding: Option<Embedding>,
@@ -138,7 +145,8 @@ impl Model {
         let context = if options.context_max == 0 { trained } else { options.context_max };
         let cache = KvCache::new(kv, options.kv_bytes_max, context as usize);
         let ops = CpuOps::new(cpu, cache);
-        Ok(Self { shape, range, vocab, network, embedding, head, ops, pasts: BTreeMap::new() })
+        let residual = options.residual;
+        Ok(Self { shape, range, residual, vocab, network, embedding, head, ops, pasts: BTreeMap::new() })
     }
 
     /// The layers it holds.
@@ -149,6 +157,11 @@ impl Model {
     /// What the file says of the model.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+
+    /// What the residual stream between its layers is.
+    pub fn residual(&self) -> Residual {
+        self.residual
     }
 
     /// Tokens of the vocabulary.
@@ -189,7 +202,8 @@ impl Model {
         while let Some(pieces) = next_round(&shares) {
             self.round(&mut shares, &pieces);
         }
-        let mut outs: Vec<Option<WorkOut>> = shares.into_iter().map(|share| Some(share.out())).collect();
+        let mut outs: Vec<Option<WorkOut>> =
+            shares.into_iter().map(|share| Some(share.out(self.residual, self.shape.hidden))).collect();
         let mut out = |place: usize| outs[place].take().expect("each share has one place");
         places.into_iter().map(|place| place.map(&mut out)).collect()
     }
@@ -246,17 +260,12 @@ impl Model {
             (Input::Tokens(tokens), Some(embedding)) if tokens.len() == count => {
                 embed(embedding, &self.shape, tokens)
             }
-            (Input::Hidden(Payload::Real(bytes)), None)
-                if bytes.len() == count.saturating_mul(4 * hidden) =>
-            {
-                let (values, _) = bytes.as_chunks();
-                Ok(values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
-            }
+            (Input::Hidden(Payload::Real(bytes)), None) => self.residual.decode(bytes, count, hidden),
             (Input::Tokens(_), None) => unsound("token ids came to a stage that does not embed".into()),
             (Input::Hidden(_), Some(_)) => unsound("a tensor came to the stage that embeds".into()),
             (Input::Tokens(tokens), _) => unsound(format!("{} ids for {count} tokens", tokens.len())),
-            (Input::Hidden(payload), _) => {
-                unsound(format!("{} bytes for {count} rows of {hidden} numbers", payload.wire_len()))
+            (Input::Hidden(Payload::Virtual { .. }), None) => {
+                unsound("a stand-in of a tensor came to a stage that computes".into())
             }
         }
     }
@@ -278,6 +287,10 @@ impl Model {
         }
         for index in 0..self.range.len() as usize {
             x = self.network.layer(&mut self.ops, index, x);
+            // Wherever a cut may be, so that none is seen.
+            if self.range.first as usize + index + 1 < self.shape.layers as usize {
+                self.ops.round(self.residual, &mut x);
+            }
         }
         let wanted = wanted_rows(shares, pieces);
         for piece in pieces {
@@ -408,11 +421,10 @@ impl Share<'_> {
         }
     }
 
-    fn out(mut self) -> WorkOut {
-        let real = |values: &[f32]| Payload::Real(to_bytes(values));
+    fn out(mut self, residual: Residual, hidden: usize) -> WorkOut {
         match &self.work.want {
-            Want::Hidden => WorkOut::Hidden(real(&self.values)),
-            Want::Logits => WorkOut::Logits(real(&self.values)),
+            Want::Hidden => WorkOut::Hidden(Payload::Real(residual.encode(&self.values, hidden))),
+            Want::Logits => WorkOut::Logits(Payload::Real(to_bytes(&self.values))),
             Want::Nothing => WorkOut::Done,
             Want::Sample(_) => self.sampled.pop().map_or(WorkOut::Done, WorkOut::Token),
             Want::Verify(_) => WorkOut::Tokens(self.sampled),

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::attention::{self, Layer};
 use super::kv::KvCache;
+use super::residual::Residual;
 use crate::ids::SessionId;
 use crate::real::arch::rope::Pairs;
 use crate::real::arch::{Activation, Attention, Device, Ops, Rope, Stored};
@@ -145,6 +146,18 @@ impl CpuOps {
         let piece = (out.len() / unit).div_ceil(threads).max(1) * unit;
         let pieces = out.chunks_mut(piece).zip(other.chunks(piece)).collect();
         each(pool, pieces, |(out, other)| work(out, other));
+    }
+
+    /// Rounds the residual stream after a layer.
+    pub(super) fn round(&self, residual: Residual, x: &mut Rows) {
+        if residual.is_exact() {
+            return;
+        }
+        let (level, width) = (self.cpu.level, x.width);
+        let threads = self.threads_for(x.values.len());
+        let piece = (x.values.len() / width).div_ceil(threads).max(1) * width;
+        let pieces = x.values.chunks_mut(piece).collect();
+        each(&self.cpu.pool, pieces, |piece| residual.round(level, piece, width));
     }
 
     fn add_bias(&self, rows: &mut Rows, bias: &[f32]) {

@@ -13,7 +13,7 @@
 //! * `floats`: tiles of F32, F16 and BF16.
 //! * `memory`: where tiles lie.
 //! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
-//!   what they are written over.
+//!   what they are written over; `rounding`: to 16 bits.
 //! * [`FileMap`]: mapped files. [`Roofline`]: how fast memory is read.
 //! * `erased`: what threads share that the compiler cannot see to be sound.
 
@@ -34,6 +34,7 @@ mod memory;
 mod multiply;
 mod packed;
 mod roofline;
+pub(in crate::real) mod rounding;
 mod scales;
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,6 @@
 //! Steps of a loaded range of layers, timed. The first stage is fed tokens, others a residual stream; what they are changes
 //! no time.
 
-use bytes::Bytes;
-
 use super::stopwatch::Stopwatch;
 use crate::engine::{EngineError, Input, Want, Work};
 use crate::ids::{SessionId, Token};
@@ -121,9 +119,9 @@ impl Range {
             let vocabulary = self.model.vocab() as u32;
             return Input::Tokens((0..count).map(|at| Token(at.wrapping_mul(7919) % vocabulary)).collect());
         }
-        let values = count as usize * self.model.shape().hidden;
-        let stream = (0..values).flat_map(|at| ((at % 97) as f32 / 48.0 - 1.0).to_le_bytes());
-        Input::Hidden(Payload::Real(Bytes::from(stream.collect::<Vec<u8>>())))
+        let hidden = self.model.shape().hidden;
+        let stream = (0..count as usize * hidden).map(|at| (at % 97) as f32 / 48.0 - 1.0);
+        Input::Hidden(Payload::Real(self.model.residual().encode(&stream.collect::<Vec<f32>>(), hidden)))
     }
 
     fn want(&self, samples: bool) -> Want {
