@@ -2,9 +2,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
-use bench::{engine, plots, validate};
+use bench::live::emulator::command as emulate;
+use bench::{engine, live, plots, validate};
 use clap::{Parser, Subcommand};
+
+/// How often `bench emulate` says how punctual it is.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Checks the simulator against the world, and measures it.
 #[derive(Debug, Parser)]
@@ -18,6 +23,10 @@ struct Arguments {
 enum Command {
     /// Measure our engine and llama.cpp side by side.
     Engine(engine::EngineArgs),
+    /// Put a scenario's network between processes of this machine.
+    Emulate(emulate::EmulateArgs),
+    /// Measure real processes behind an emulated network, next to what the simulator says.
+    Live(live::LiveArgs),
     /// Run the shipped scenarios and a few sweeps, and write CSVs and figures.
     Plots(plots::PlotsArgs),
     /// Predict every published measurement in a folder of cases and report the errors.
@@ -38,6 +47,8 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
         Command::Engine(arguments) => run_engine(&arguments),
+        Command::Emulate(arguments) => run_emulate(&arguments),
+        Command::Live(arguments) => run_live(&arguments),
         Command::Plots(arguments) => run_plots(&arguments),
         Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
     }
@@ -45,6 +56,40 @@ fn main() -> ExitCode {
 
 fn run_engine(arguments: &engine::EngineArgs) -> ExitCode {
     match engine::run(arguments, &mut |next| eprintln!("{next}")) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_emulate(arguments: &emulate::EmulateArgs) -> ExitCode {
+    match emulate::start(arguments) {
+        Ok((emulator, fronts)) => {
+            print!("{fronts}");
+            eprintln!("the network stands; Ctrl-C ends it");
+            loop {
+                std::thread::sleep(REPORT_EVERY);
+                let punctual = emulator.punctuality();
+                if punctual.count() > 0 {
+                    let (count, bound) = (punctual.count(), punctual.bound_us(0.99));
+                    eprintln!("{count} pieces handed over, 99 % of them less than {bound} us late");
+                }
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_live(arguments: &live::LiveArgs) -> ExitCode {
+    match live::run(arguments, &mut |next| eprintln!("{next}")) {
         Ok(table) => {
             print!("{table}");
             ExitCode::SUCCESS

@@ -239,7 +239,7 @@ fn a_value_set_from_outside_is_checked_like_one_in_the_file() {
         "memory",
         5,
         "unknown key `wrld`",
-        "did you mean `world`? keys here: engine, baselines, world, seed, scale, compute_error, inject, limit",
+        "did you mean `world`? keys here: engine, baselines, world, seed, scale, compute_error, software, inject, limit",
     );
     says("node.mini.up", "0 B/s", 14, "the bandwidth is zero", "write more than zero, such as \"20 Mbit/s\"");
     says("plan..x", "3", 1, "an empty part in the key", "write SECTION.KEY=VALUE");

@@ -48,6 +48,8 @@ pub(super) enum Command {
     Models(Models),
     /// Measure how fast a model runs on this machine.
     Bench(Bench),
+    /// Measure this machine with a model, in the figures that the planner plans by.
+    Profile(Profile),
     /// Show what a GGUF file holds, without loading it.
     Inspect(Inspect),
     /// Print what a shell needs to complete these commands.
@@ -197,6 +199,28 @@ pub(super) struct Bench {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) machine: Machine,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Profile {
+    /// The model: a GGUF file, or any part of a split one.
+    #[arg(value_name = "MODEL.gguf")]
+    pub(super) model: PathBuf,
+    /// Threads that compute; 0 for one a physical core.
+    #[arg(long, short, value_name = "N", default_value_t = 0)]
+    pub(super) threads: usize,
+    /// Instructions to compute with, at most.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value = "best")]
+    pub(super) level: LevelName,
+    /// Keep the profile in this directory [default: `meshwright` in the user's configuration directory].
+    #[arg(long, value_name = "DIR", env = "MESHWRIGHT_HOME")]
+    pub(super) home: Option<PathBuf>,
+    /// Measure again, even if this machine was measured with such a model before.
+    #[arg(long)]
+    pub(super) fresh: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]

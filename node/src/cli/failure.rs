@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::engine::EngineError;
 use crate::real::kernels::KernelError;
+use crate::real::profile::ProfileError;
 use crate::real::text::{TemplateError, TextError};
 
 /// Why a command did not do what it was asked. Each text says where, why, and what to do.
@@ -34,6 +35,9 @@ pub(super) enum Failure {
     /// The engine stopped.
     #[error("the engine stopped: {0}")]
     Engine(#[from] EngineError),
+    /// This machine could not be measured.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
     /// No memory to measure with.
     #[error(transparent)]
     Memory(#[from] KernelError),

@@ -3,6 +3,7 @@
 //! * `arguments`: what may be typed.
 //! * [`serve`]: a model behind the API. [`status`]: how a node is. [`models`]: which files are there.
 //! * [`inspect`]: what a GGUF file holds. [`run`]: a chat, or one answer. [`bench`]: how fast a model runs here.
+//! * [`profile`]: the same as the planner sees it.
 //! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
 //! * `figures`: numbers with units, for people.
 
@@ -13,6 +14,7 @@ mod figures;
 mod inspect;
 mod loading;
 mod models;
+mod profile;
 mod run;
 mod serve;
 mod status;
@@ -23,6 +25,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use self::arguments::{Arguments, Command};
 use self::failure::Failure;
+use crate::real::profile::Stopwatch;
 
 /// Reads the command line, does what it says, and returns the exit code: 0 done, 1 the model cannot be used, 2 the command
 /// line or the file is wrong, 130 interrupted.
@@ -34,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::Models(models) => models::models(&models),
         Command::Completions { shell } => completions(shell),
         Command::Bench(bench) => bench::bench(&bench),
+        Command::Profile(asked) => profile::profile(&asked),
         Command::Inspect(inspect) => inspect::inspect(&inspect),
     };
     match done {
@@ -63,19 +67,4 @@ fn print(text: &str) -> Result<(), Failure> {
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).expect("string keys and finite numbers always serialise");
     print(&(text + "\n"))
-}
-
-/// Wall time, for figures about this machine.
-#[derive(Debug, Clone, Copy)]
-struct Stopwatch(std::time::Instant);
-
-impl Stopwatch {
-    #[expect(clippy::disallowed_methods, reason = "it times this program on this machine; no node sees it")]
-    fn start() -> Self {
-        Self(std::time::Instant::now())
-    }
-
-    fn seconds(self) -> f64 {
-        self.0.elapsed().as_secs_f64()
-    }
 }

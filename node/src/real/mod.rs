@@ -9,6 +9,7 @@
 //! * [`kernels`]: packed matrices and their products; the only place with `unsafe`.
 //! * [`pool`]: the engine's own threads.
 //! * [`p2p`] (feature `p2p`): libp2p, membership, invites.
+//! * [`profile`]: how fast this machine runs a model, in the figures that the planner asks for.
 //! * [`text`]: tokens from text and back, chat templates.
 
 pub mod arch;
@@ -19,6 +20,7 @@ pub mod kernels;
 #[cfg(feature = "p2p")]
 pub mod p2p;
 pub mod pool;
+pub mod profile;
 pub mod sampling;
 pub mod text;
 pub mod weights;

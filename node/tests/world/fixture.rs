@@ -20,6 +20,7 @@ fn device() -> Device {
         layer_overhead_us: 30.0,
         expert_overhead_us: 60.0,
         disk_bytes_per_s: 1e10,
+        measured: None,
     }
 }
 

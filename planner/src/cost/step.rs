@@ -97,27 +97,63 @@ fn timed(
     if tokens == 0 {
         return StepTime::default();
     }
-    let bandwidth = device.bandwidth_bytes_per_s * device.bandwidth_efficiency;
-    let flops = device.flops * device.flops_efficiency;
-    let roofline_us = |bytes: f64, flop: f64| (bytes / bandwidth).max(flop / flops) * 1e6;
+    let rates = Rates::of(device);
     let mut time = StepTime::default();
     let mut paging = Paging::default();
     for layer in &model.layers[layers.indices()] {
         paging.add(layer, tokens);
-        time.weights_us +=
-            roofline_us(layer.active_bytes(tokens), 2.0 * layer.active_params() * f64::from(tokens));
+        let flop = 2.0 * layer.active_params() * f64::from(tokens);
+        time.weights_us += rates.layers.us(layer.active_bytes(tokens), flop);
         let (kv_bytes, flop) = attention(layer);
-        time.attention_us += roofline_us(kv_bytes, flop);
+        time.attention_us += rates.attention.us(kv_bytes, flop);
         time.dispatch_us += dispatch_us(layer, device);
     }
     if layers.end == model.layer_count() && logits > 0 {
-        time.weights_us +=
-            roofline_us(model.head_bytes as f64, 2.0 * model.head_params as f64 * f64::from(logits));
+        let flop = 2.0 * model.head_params as f64 * f64::from(logits);
+        time.weights_us += rates.head.us(model.head_bytes as f64, flop);
         time.dispatch_us += device.layer_overhead_us;
         paging.trunk_bytes += model.head_bytes;
     }
     time.weights_us = time.weights_us.max(paging.read_us(device));
     time
+}
+
+/// A roofline: whichever takes longer.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    bytes_per_s: f64,
+    flops: f64,
+}
+
+impl Rate {
+    fn us(self, bytes: f64, flop: f64) -> f64 {
+        (bytes / self.bytes_per_s).max(flop / self.flops) * 1e6
+    }
+}
+
+/// What a device reaches in each part of a step.
+#[derive(Debug, Clone, Copy)]
+struct Rates {
+    layers: Rate,
+    attention: Rate,
+    head: Rate,
+}
+
+impl Rates {
+    fn of(device: &Device) -> Self {
+        let layers = Rate {
+            bytes_per_s: device.bandwidth_bytes_per_s * device.bandwidth_efficiency,
+            flops: device.flops * device.flops_efficiency,
+        };
+        match device.measured {
+            None => Self { layers, attention: layers, head: layers },
+            Some(measured) => Self {
+                layers,
+                attention: Rate { bytes_per_s: measured.kv_bytes_per_s, flops: measured.attention_flops },
+                head: Rate { bytes_per_s: measured.head_bytes_per_s, ..layers },
+            },
+        }
+    }
 }
 
 /// Starting the kernels of one layer, microseconds.
@@ -177,7 +213,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "the built-in catalog has these devices")]
 
     use super::*;
-    use crate::fleet::catalog;
+    use crate::fleet::{Measured, catalog};
     use crate::model::Experts;
 
     fn layer(trunk_bytes: u64, experts: Option<Experts>, attention: Attention) -> Layer {
@@ -226,6 +262,24 @@ mod tests {
         let streamed_us = bytes / (device.bandwidth_bytes_per_s * device.bandwidth_efficiency) * 1e6;
         assert!((time.weights_us - streamed_us).abs() < 1e-6);
         assert!((time.dispatch_us - 33.0 * device.layer_overhead_us).abs() < 1e-9);
+    }
+
+    #[test]
+    fn what_a_profile_measured_of_head_and_attention_counts_for_them_alone() {
+        let (model, device) = (dense(4), catalog::device("apple-m4-max").unwrap());
+        let measured = Measured { head_bytes_per_s: 1e9, kv_bytes_per_s: 2e9, attention_flops: 3e9 };
+        let profiled = Device { measured: Some(measured), ..device.clone() };
+        let time = |device, work| step_time(&model, device, whole(&model), &[work]);
+        let (usual, found) = (time(&device, Sequence::decode(999)), time(&profiled, Sequence::decode(999)));
+        let head_us = 400e6 / (device.bandwidth_bytes_per_s * device.bandwidth_efficiency) * 1e6;
+        assert!((found.weights_us - usual.weights_us - (0.4e6 - head_us)).abs() < 1.0);
+        assert!(
+            (found.attention_us - 4.0 * 1000.0 * 16_384.0 / 3e9 * 1e6).abs() < 1.0,
+            "its multiplications"
+        );
+        let quick = Measured { attention_flops: 1e15, ..measured };
+        let found = time(&Device { measured: Some(quick), ..device }, Sequence::decode(999));
+        assert!((found.attention_us - 4.0 * 1000.0 * 2048.0 / 2e9 * 1e6).abs() < 1.0, "its bytes");
     }
 
     #[test]

@@ -272,6 +272,7 @@ impl Entry {
             layer_overhead_us: units::duration_us(&class.layer_overhead.value)?,
             expert_overhead_us: units::duration_us(&class.expert_overhead.value)?,
             disk_bytes_per_s: units::bandwidth(&self.disk.as_ref().unwrap_or(&class.disk).value)?,
+            measured: None,
         })
     }
 }

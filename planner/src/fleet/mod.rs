@@ -55,6 +55,24 @@ pub struct Device {
     pub expert_overhead_us: f64,
     /// Sequential read from local disk, bytes per second.
     pub disk_bytes_per_s: f64,
+    /// What a profile found beyond that, for the model it was made with; nothing of a device from the catalog.
+    #[serde(default)]
+    pub measured: Option<Measured>,
+}
+
+/// Rates of parts of a step that differ from those of streaming and multiplying with the layers' weights: attention works
+/// on another format with other kernels, and so does a head that is stored otherwise than the layers.
+///
+/// Found by profiles of the CPU engine (`docs/live.md`): without them a stage with the head, and a long context, are some
+/// per cent to some ten per cent off.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Streaming the head at one position, bytes per second.
+    pub head_bytes_per_s: f64,
+    /// Reading the KV cache, bytes per second.
+    pub kv_bytes_per_s: f64,
+    /// Scores and values of many tokens, FLOP/s.
+    pub attention_flops: f64,
 }
 
 impl Device {

@@ -110,7 +110,7 @@ pub(super) struct Costs<'a> {
 
 impl<'a> Costs<'a> {
     pub(super) fn new(fleet: &'a Fleet, model: &'a Model, ask: &'a Ask) -> Self {
-        let mut classes: BTreeMap<[u64; 10], usize> = BTreeMap::new();
+        let mut classes: BTreeMap<[u64; 13], usize> = BTreeMap::new();
         let mut devices = Vec::new();
         let mut class = Vec::with_capacity(fleet.nodes.len());
         for node in &fleet.nodes {
@@ -291,8 +291,14 @@ impl<'a> Costs<'a> {
 }
 
 /// All that decides what a device costs and holds.
-fn figures(d: &Device) -> [u64; 10] {
+fn figures(d: &Device) -> [u64; 13] {
+    let measured = d
+        .measured
+        .map_or([0; 3], |m| [m.head_bytes_per_s, m.kv_bytes_per_s, m.attention_flops].map(f64::to_bits));
     [
+        measured[0],
+        measured[1],
+        measured[2],
         d.kind as u64,
         d.memory_bytes,
         d.reserved_bytes,

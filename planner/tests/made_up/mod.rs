@@ -132,6 +132,7 @@ pub(crate) fn device() -> impl Strategy<Value = Device> {
         layer_overhead_us: layer_us,
         expert_overhead_us: expert_us,
         disk_bytes_per_s: 5e8,
+        measured: None,
     })
 }
 

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed play is the failed test")]
 
-use planner::cost::constants::{LLAMA_RPC, TENSOR_SERIAL_SHARE};
+use planner::cost::constants::{LLAMA_RPC, RING, TENSOR_SERIAL_SHARE};
 use planner::cost::predict::Load;
 use planner::fleet::{Delay, Distance, Fleet, LinkClass, Network, NetworkId, Node, NodeId, catalog};
 use planner::model::{Attention, Layer, Model};
@@ -103,6 +103,7 @@ fn scenario(nodes: u32, round_trip_us: f64) -> Scenario {
         plan: PlanSpec { ask: Ask { objective: Objective::Tpot, load, constraints }, split: Some(split) },
         engine: EngineKind::Ring,
         baselines: Vec::new(),
+        software: RING,
         inject_us: 0.0,
         workload: Workload {
             arrivals: Arrivals::Closed { users: 1, think_us: 0.0 },

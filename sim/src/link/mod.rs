@@ -30,13 +30,15 @@ use crate::seed::{Draws, Seed};
 
 /// Bytes of a bulk frame that go out before a small one gets its turn: what hardware queues and radio aggregates hold.
 /// Source: 64 KiB is the largest segment offloaded to a network card at once, and an 802.11n/ac aggregate.
-const QUANTUM_BYTES: u64 = 65_536;
+pub const QUANTUM_BYTES: u64 = 65_536;
 
 /// When a sent frame arrives, and why then. The parts add up to `at_ns` minus the time of sending, but for rounding.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Delivery {
     /// When the receiver has it, nanoseconds.
     pub at_ns: u64,
+    /// When the last of it has passed the last resource and is only on its way, nanoseconds.
+    pub passed_ns: u64,
     /// Propagation, jitter, retransmission.
     pub latency_us: f64,
     /// Bytes and medium access of the slowest segment.
@@ -134,6 +136,7 @@ impl Net {
         self.sent_bytes[from.index()] += bytes;
         Some(Delivery {
             at_ns,
+            passed_ns: passed.end_ns,
             latency_us,
             bandwidth_us: passed.service_ns as f64 / 1e3,
             queueing_us: (passed.end_ns - now_ns - passed.service_ns + (at_ns - due_ns)) as f64 / 1e3,

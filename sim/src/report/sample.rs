@@ -1,6 +1,7 @@
 //! A small answer made by hand: three machines on Wi-Fi, one crash, two baselines.
 
 use node::ids::{SessionId, Token};
+use planner::cost::constants::RING;
 use planner::cost::predict::Load;
 use planner::fleet::{Delay, Device, DeviceKind, Fleet, LinkClass, Network, NetworkId, Node, NodeId};
 use planner::model::{Attention, Layer, Model};
@@ -27,6 +28,7 @@ fn device(name: &str, memory: u64, gb_s: f64) -> Device {
         layer_overhead_us: 60.0,
         expert_overhead_us: 60.0,
         disk_bytes_per_s: 3e9,
+        measured: None,
     }
 }
 
@@ -137,6 +139,7 @@ pub(crate) fn scenario() -> Scenario {
         },
         engine: EngineKind::Ring,
         baselines: vec![EngineKind::LlamaRpc, EngineKind::TensorParallel],
+        software: RING,
         inject_us: 0.0,
         workload: Workload {
             arrivals: Arrivals::Closed { users: 2, think_us: 0.0 },

@@ -1,6 +1,5 @@
 //! The whole answer to a scenario: its own run, other engines over the same links, and what the planner thinks.
 
-use planner::cost::constants::RING;
 use planner::cost::predict::predict;
 use planner::place::{Candidate, place};
 use planner::plan::Prediction;
@@ -53,7 +52,7 @@ fn with_faults(scenario: &Scenario, main: &Outcome, seed: u64) -> Scenario {
 fn predicted(scenario: &Scenario, main: &Outcome) -> Option<Prediction> {
     let ring = main.engine == EngineKind::Ring;
     let load = &scenario.plan.ask.load;
-    ring.then(|| predict(&scenario.fleet, &scenario.model, &main.plan, load, &RING)).flatten()
+    ring.then(|| predict(&scenario.fleet, &scenario.model, &main.plan, load, &scenario.software)).flatten()
 }
 
 fn recommended_run(

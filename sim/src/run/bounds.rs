@@ -1,7 +1,6 @@
 //! How long things may take in one run before something must be wrong: from the scenario, not from what was seen.
 
 use node::Limits;
-use planner::cost::constants::RING;
 use planner::cost::memory::load_us;
 use planner::cost::predict::{Load, predict};
 use planner::plan::Plan;
@@ -42,7 +41,7 @@ pub(super) fn work_us(scenario: &Scenario, plan: &Plan, requests: &[RequestRecor
 /// Serving one request alone.
 fn serving_us(scenario: &Scenario, plan: &Plan, prompt: u32, output: u32) -> f64 {
     let load = Load { prompt, context: prompt + output, concurrency: 1, head: scenario.plan.ask.load.head };
-    let prediction = predict(&scenario.fleet, &scenario.model, plan, &load, &RING);
+    let prediction = predict(&scenario.fleet, &scenario.model, plan, &load, &scenario.software);
     prediction.map_or(0.0, |p| (p.ttft_ms + p.tpot_ms * f64::from(output)) * 1e3)
 }
 

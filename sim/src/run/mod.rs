@@ -28,7 +28,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use node::{FleetView, Limits};
-use planner::cost::constants::RING;
 use planner::fleet::NodeId;
 use planner::place::{Refusal, place};
 use planner::plan::Plan;
@@ -200,7 +199,7 @@ impl<'a> Setting<'a> {
             model: Arc::clone(&self.play.orders.model),
             seed: Seed::new(self.seed),
             compute_error: self.scenario.compute_error,
-            software: RING,
+            software: self.scenario.software,
             loaded: self.plan.stages().map(|stage| (stage.node, stage.layers)).collect(),
             recorder: self.recorder.clone(),
         }

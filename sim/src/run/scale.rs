@@ -5,7 +5,7 @@
 //! steps later may be late by the difference. What a token loses on its way round the ring is at most the sum over its
 //! hops: that, as a share of the token's predicted time, is the error.
 
-use planner::cost::constants::{RING, TOKEN_FRAME_BYTES};
+use planner::cost::constants::TOKEN_FRAME_BYTES;
 use planner::cost::predict::{Load, predict};
 use planner::cost::transfer::{activation_frame_bytes, transfer_time};
 use planner::fleet::NodeId;
@@ -72,7 +72,7 @@ fn way(scenario: &Scenario, plan: &Plan, pipeline: &Pipeline, head: NodeId, shor
     }
     let alone = Plan { replicas: vec![pipeline.clone()], ..plan.clone() };
     let load = Load { head: Some(head), ..scenario.plan.ask.load };
-    let predicted = predict(&scenario.fleet, &scenario.model, &alone, &load, &RING);
+    let predicted = predict(&scenario.fleet, &scenario.model, &alone, &load, &scenario.software);
     Way { hops_us, token_us: predicted.map_or(0.0, |p| p.tpot_ms * 1e3) }
 }
 
@@ -80,7 +80,7 @@ fn way(scenario: &Scenario, plan: &Plan, pipeline: &Pipeline, head: NodeId, shor
 fn hops_us(scenario: &Scenario, pipeline: &Pipeline, head: NodeId) -> Vec<f64> {
     let stages = pipeline.stages.iter().map(|stage| stage.node);
     let way: Vec<NodeId> = [head].into_iter().chain(stages).chain([head]).collect();
-    let activations = activation_frame_bytes(&scenario.model, &RING, 1);
+    let activations = activation_frame_bytes(&scenario.model, &scenario.software, 1);
     let hops = way.windows(2).enumerate().filter(|(_, hop)| hop[0] != hop[1]);
     hops.map(|(index, hop)| {
         let ids = index == 0 || index + 2 == way.len();
@@ -93,7 +93,7 @@ fn hops_us(scenario: &Scenario, pipeline: &Pipeline, head: NodeId) -> Vec<f64> {
 /// The least a frame takes from one node to another; no time where there is no way.
 fn least_us(scenario: &Scenario, from: NodeId, to: NodeId, bytes: u64) -> f64 {
     scenario.fleet.path(from, to).map_or(0.0, |path| {
-        let mean = transfer_time(&path, bytes, &RING);
+        let mean = transfer_time(&path, bytes, &scenario.software);
         path.delay.base_us + mean.bandwidth_us + mean.software_us
     })
 }

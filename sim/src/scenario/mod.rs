@@ -27,6 +27,7 @@ pub use error::{Problem, ScenarioError};
 pub use load::{Loaded, load, load_text, load_with_files};
 pub use schema::schema;
 
+use planner::cost::constants::Software;
 use planner::fleet::{Delay, Fleet, NodeId};
 use planner::model::Model;
 use planner::place::Ask;
@@ -250,6 +251,8 @@ pub struct Scenario {
     pub engine: EngineKind,
     /// Who else, over the same links and plan.
     pub baselines: Vec<EngineKind>,
+    /// What the ring's own software costs.
+    pub software: Software,
     /// Delay added to every compute command of an RPC baseline, as a delay proxy does, microseconds.
     pub inject_us: f64,
     /// The load.

@@ -1,22 +1,20 @@
 //! `bench`: how fast a model, or some of its layers, runs on this machine, and how near that is to what its memory allows.
 //!
-//! * `measure`: steps of a loaded range, timed. `roofline`: how fast this machine reads memory. `resident`: what it holds.
+//! * `resident`: what it holds.
 //! * `report`: what `--json` prints, and the same for people.
 
-mod measure;
 mod report;
 mod resident;
-mod roofline;
 
 use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
-use self::measure::Range;
 use self::report::{Load, Profile, RangeProfile};
 use super::arguments::Bench;
 use super::failure::Failure;
 use super::{loading, print, print_json};
 use crate::real::pool::Pool;
+use crate::real::profile::{Range, read_bytes_per_s};
 use crate::real::weights::range_bytes;
 
 pub(super) fn bench(asked: &Bench) -> Result<(), Failure> {
@@ -71,6 +69,6 @@ fn measure(
         profile.add_decode(*context, range.decode(*context, asked.tokens, asked.runs)?);
     }
     drop(range);
-    profile.against(roofline::read_bytes_per_s(profile.bytes_read(), threads)?);
+    profile.against(read_bytes_per_s(profile.bytes_read(), threads)?);
     Ok(profile)
 }

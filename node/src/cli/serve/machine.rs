@@ -27,6 +27,7 @@ pub(super) fn device(memory_max: Option<u64>) -> Device {
         layer_overhead_us: 20.0,
         expert_overhead_us: 60.0,
         disk_bytes_per_s: 1e9,
+        measured: None,
     }
 }
 

@@ -100,6 +100,23 @@ pub(crate) struct RawDevice {
     pub(crate) expert_overhead: Option<Leaf<Duration>>,
     /// Sequential read from local disk.
     pub(crate) disk: Option<Leaf<Bandwidth>>,
+    /// What a profile found of parts of a step. Default: as weights are streamed and multiplied with.
+    pub(crate) measured: Option<RawMeasured>,
+}
+
+/// Rates of parts of a step, as a profile finds them; all three are needed.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawMeasured {
+    #[serde(rename = "$here")]
+    #[schemars(skip)]
+    pub(crate) here: Here,
+    /// Streaming the head.
+    pub(crate) head: Option<Leaf<Bandwidth>>,
+    /// Reading the KV cache.
+    pub(crate) kv: Option<Leaf<Bandwidth>>,
+    /// Scores and values of many tokens.
+    pub(crate) attention: Option<Leaf<Flops>>,
 }
 
 /// A machine, or several alike.

@@ -57,6 +57,8 @@ pub(crate) struct RawRun {
     pub(crate) scale: Option<Leaf<Count>>,
     /// How far devices are from the formula. Default: device 0.03, step 0.01.
     pub(crate) compute_error: Option<RawComputeError>,
+    /// What the ring's own software costs, where it was measured. Default: the planner's constants.
+    pub(crate) software: Option<RawSoftware>,
     /// Delay added to every compute command of an RPC baseline. Default: 0 s.
     pub(crate) inject: Option<Leaf<Duration>>,
     /// Simulated time after which the run is stopped. Default: 1 h.
@@ -71,6 +73,16 @@ pub(crate) struct RawComputeError {
     pub(crate) device: Option<Leaf<Number>>,
     /// Of each step against that, 0 to 1.
     pub(crate) step: Option<Leaf<Number>>,
+}
+
+/// Costs of the ring's software, apart from devices and links.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RawSoftware {
+    /// Sending one frame and receiving it.
+    pub(crate) per_hop: Option<Leaf<Duration>>,
+    /// Starting one step on a stage.
+    pub(crate) per_step: Option<Leaf<Duration>>,
 }
 
 /// The load. One of users, every, rate and trace; without any, one user.

@@ -4,7 +4,9 @@
 mod fleet;
 mod happening;
 
-pub(crate) use fleet::{RawDevice, RawDistance, RawExperts, RawLink, RawModel, RawNetwork, RawNode};
+pub(crate) use fleet::{
+    RawDevice, RawDistance, RawExperts, RawLink, RawMeasured, RawModel, RawNetwork, RawNode,
+};
 pub(crate) use happening::{RawChurn, RawFault, RawPlan, RawPublished, RawRun, RawWorkload};
 use schemars::JsonSchema;
 use serde::Deserialize;

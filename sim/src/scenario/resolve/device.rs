@@ -1,10 +1,10 @@
 //! Devices: from the catalog, from the scenario's own tables, or by their figures.
 
-use planner::fleet::{Device, catalog};
+use planner::fleet::{Device, Measured, catalog};
 
 use crate::scenario::kind::{NameOr, Text, Wrong};
 use crate::scenario::leaf::{Leaf, Named};
-use crate::scenario::raw::RawDevice;
+use crate::scenario::raw::{RawDevice, RawMeasured};
 use crate::scenario::reading::{Reading, above_zero, within};
 use crate::scenario::suggest;
 use crate::scenario::tree::Value;
@@ -128,6 +128,24 @@ impl Devices<'_> {
             &mut device.disk_bytes_per_s,
             reading.checked(raw.disk, above_zero("the disk's speed", "\"3 GB/s\"")),
         );
+        if let Some(raw) = &raw.measured {
+            device.measured = self.measured(raw);
+        }
+    }
+
+    fn measured(&self, raw: &RawMeasured) -> Option<Measured> {
+        let reading = self.reading;
+        if raw.head.is_none() || raw.kv.is_none() || raw.attention.is_none() {
+            let cure = "write head, kv and attention, as `meshwright profile` prints them";
+            reading.fault_here(raw.here, "of what a profile measures a part is missing", cure);
+        }
+        let rate = |leaf| reading.checked(leaf, above_zero("the rate", "\"10 GB/s\""));
+        let attention = reading.checked(raw.attention, above_zero("the rate", "\"10 GFLOP/s\""));
+        Some(Measured {
+            head_bytes_per_s: rate(raw.head)?,
+            kv_bytes_per_s: rate(raw.kv)?,
+            attention_flops: attention?,
+        })
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn resolve(
         plan,
         engine: run.engine,
         baselines: run.baselines,
+        software: run.software,
         inject_us: run.inject_us,
         workload: load,
         faults,

@@ -1,5 +1,7 @@
 //! Who runs it, and what was measured of it elsewhere.
 
+use planner::cost::constants::{RING, Software};
+
 use crate::over_turmoil::SCALE_MAX;
 use crate::scenario::kind::{Engines, Number, Word, Wrong};
 use crate::scenario::leaf::Leaf;
@@ -27,6 +29,7 @@ pub(super) struct Run {
     pub(super) world: WorldKind,
     pub(super) scale: Option<u32>,
     pub(super) compute_error: (f64, f64),
+    pub(super) software: Software,
     pub(super) inject_us: f64,
     pub(super) limit_us: f64,
 }
@@ -55,8 +58,18 @@ pub(super) fn run(reading: &Reading, raw: &RawRun, nodes: usize) -> Run {
             share(error.and_then(|e| e.device), DEVICE_ERROR),
             share(error.and_then(|e| e.step), STEP_ERROR),
         ),
+        software: software(reading, raw),
         inject_us: reading.get(raw.inject).unwrap_or(0.0),
         limit_us: reading.checked(raw.limit, above_zero("the limit", "\"10 min\"")).unwrap_or(LIMIT_US),
+    }
+}
+
+fn software(reading: &Reading, raw: &RawRun) -> Software {
+    let Some(costs) = &raw.software else { return RING };
+    Software {
+        per_hop_us: reading.get(costs.per_hop).unwrap_or(RING.per_hop_us),
+        per_step_us: reading.get(costs.per_step).unwrap_or(RING.per_step_us),
+        ..RING
     }
 }
 

@@ -1,6 +1,6 @@
 //! How fast this machine reads memory: what an answer's tokens would take if computing cost nothing.
 
-use crate::cli::Stopwatch;
+use super::stopwatch::Stopwatch;
 use crate::real::kernels::{KernelError, Roofline};
 use crate::real::pool::Pool;
 
@@ -17,7 +17,7 @@ const RUNS: usize = 9;
 ///
 /// # Errors
 /// No memory.
-pub(super) fn read_bytes_per_s(bytes: u64, threads: usize) -> Result<f64, KernelError> {
+pub(crate) fn read_bytes_per_s(bytes: u64, threads: usize) -> Result<f64, KernelError> {
     let roofline = Roofline::new(bytes.clamp(BYTES_MIN, BYTES_MAX))?;
     let pool = Pool::new(threads);
     let mut seconds = [0.0; RUNS];

@@ -1,0 +1,141 @@
+//! What was measured, next to what was foretold.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use super::cells::Net;
+use super::client::Answer;
+use super::prediction::{Foretold, Speed};
+
+/// One number of nodes over one network, one stream.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The network: `2ms-100mbit`, `wifi`; `none` of a node alone.
+    pub net: String,
+    /// Processes, one stage each.
+    pub nodes: u32,
+    /// Mean round trip, milliseconds.
+    pub rtt_ms: f64,
+    /// Tokens of the prompt.
+    pub prompt: u32,
+    /// Tokens of the answer.
+    pub output: u32,
+    /// Tokens a second after the first, measured.
+    pub tok_s: f64,
+    /// The least and the most of the answers measured.
+    pub tok_s_least: f64,
+    /// See `tok_s_least`.
+    pub tok_s_most: f64,
+    /// What the simulator says.
+    pub sim_tok_s: f64,
+    /// How far the simulator is off, per cent of what was measured.
+    pub error_percent: f64,
+    /// What the planner's formula says.
+    pub formula_tok_s: f64,
+    /// Tokens a second if there were nothing but computing and one trip from stage to stage.
+    pub limit_tok_s: f64,
+    /// How much of that was reached.
+    pub limit_share: f64,
+    /// From asking to the first token, milliseconds, measured.
+    pub ttft_ms: f64,
+    /// What the simulator says.
+    pub sim_ttft_ms: f64,
+    /// What llama.cpp's RPC would give over the same links, predicted, not measured; none of a node alone.
+    pub llama_rpc_tok_s: Option<f64>,
+    /// The emulator's own lateness: 99 % of what it handed over was late by less, microseconds.
+    pub emulator_late_us: Option<f64>,
+    /// Whether every answer had the text of a node alone.
+    pub same_text: bool,
+}
+
+/// What a row is made of beside its name.
+pub(super) struct Measured<'a> {
+    pub(super) answers: &'a [Answer],
+    pub(super) foretold: Foretold,
+    pub(super) llama_rpc: Option<Speed>,
+    pub(super) emulator_late_us: Option<f64>,
+    /// The text of a node alone.
+    pub(super) text: &'a str,
+}
+
+impl Row {
+    pub(super) fn new(net: Option<Net>, nodes: u32, measured: &Measured<'_>) -> Self {
+        let rates: Vec<f64> = measured.answers.iter().map(Answer::decode_tok_s).collect();
+        let firsts: Vec<f64> = measured.answers.iter().map(Answer::ttft_ms).collect();
+        let tok_s = median(&rates);
+        let foretold = &measured.foretold;
+        let last = measured.answers.last().cloned().unwrap_or_default();
+        Self {
+            net: net.map_or_else(|| "none".into(), |net| net.name()),
+            nodes,
+            rtt_ms: net.map_or(0.0, |net| net.rtt_ms()),
+            prompt: last.prompt_tokens,
+            output: last.answer_tokens,
+            tok_s: round(tok_s),
+            tok_s_least: round(rates.iter().copied().fold(f64::INFINITY, f64::min)),
+            tok_s_most: round(rates.iter().copied().fold(0.0, f64::max)),
+            sim_tok_s: round(foretold.sim.decode_tok_s),
+            error_percent: round((foretold.sim.decode_tok_s / tok_s - 1.0) * 100.0),
+            formula_tok_s: round(1e3 / foretold.formula.tpot_ms),
+            limit_tok_s: round(foretold.limit_tok_s),
+            limit_share: round(tok_s / foretold.limit_tok_s),
+            ttft_ms: round(median(&firsts)),
+            sim_ttft_ms: round(foretold.sim.ttft_ms),
+            llama_rpc_tok_s: measured.llama_rpc.map(|speed| round(speed.decode_tok_s)),
+            emulator_late_us: measured.emulator_late_us.map(round),
+            same_text: measured.answers.iter().all(|answer| answer.text == measured.text),
+        }
+    }
+}
+
+/// The middle one; of an even number the later.
+pub(super) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Three decimals.
+pub(super) fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+/// Rows as CSV.
+pub(super) fn csv<R: Serialize>(rows: &[R]) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for row in rows {
+        writer.serialize(row).expect("a row goes to memory");
+    }
+    let bytes = writer.into_inner().expect("memory takes what is flushed to it");
+    String::from_utf8(bytes).expect("all fields are text")
+}
+
+/// The table for people.
+pub(super) fn text(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "network        nodes    tok/s      sim   error   formula    limit  of it   TTFT ms      sim  llama.cpp RPC*  text\n",
+    );
+    for row in rows {
+        let rpc = row.llama_rpc_tok_s.map_or_else(|| "-".into(), |rate| format!("{rate:.1}"));
+        writeln!(
+            text,
+            "{:<14} {:>5} {:>8.1} {:>8.1} {:>+6.1}% {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>8.1} {:>15}  {}",
+            row.net,
+            row.nodes,
+            row.tok_s,
+            row.sim_tok_s,
+            row.error_percent,
+            row.formula_tok_s,
+            row.limit_tok_s,
+            row.limit_share * 100.0,
+            row.ttft_ms,
+            row.sim_ttft_ms,
+            rpc,
+            if row.same_text { "same" } else { "OTHER" },
+        )
+        .expect("writing to text never fails");
+    }
+    text += "limit: computing and one trip from stage to stage, nothing else. * predicted, not measured.\n";
+    text
+}
