@@ -58,12 +58,8 @@ pub mod view;
 pub mod wire;
 pub mod world;
 
-<<<<<<< HEAD
 pub use crate::control::Least;
-pub use crate::head::{Replies, Reply, Request};
-=======
 pub use crate::head::{Refused, Replies, Reply, Request};
->>>>>>> w-api
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
 pub use crate::view::FleetView;

@@ -42,6 +42,20 @@ pub(super) enum Command {
     Run(Box<Run>),
     /// Serve a model to programs that speak OpenAI's API.
     Serve(Box<Serve>),
+    /// Join a mesh: with a model to compute with, without one to ask the others.
+    Join {
+        /// The token of the mesh, or where a member listens.
+        #[arg(value_name = "TOKEN|HOST:PORT")]
+        mesh: String,
+        #[command(flatten)]
+        serve: Box<Serve>,
+    },
+    /// Print the token that invites to the mesh of the node that runs here.
+    Invite {
+        /// Where the node keeps what it remembers [default: as `serve`].
+        #[arg(long, value_name = "DIR", env = "MESHWRIGHT_HOME")]
+        home: Option<PathBuf>,
+    },
     /// Show how a node is that serves: what it serves, with whom, and who is asking.
     Status(Status),
     /// List the GGUF files that are there, and whether they run on this machine.

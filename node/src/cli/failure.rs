@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use crate::engine::EngineError;
 use crate::real::kernels::KernelError;
+use crate::real::p2p::NetError;
+use crate::real::p2p::identity::KeyError;
 use crate::real::profile::ProfileError;
 use crate::real::text::{TemplateError, TextError};
 
@@ -52,17 +54,15 @@ pub(super) enum Failure {
         /// Where in it, and what.
         why: String,
     },
-    /// The model does not fit this machine.
-    #[error(
-        "there is no room for {model} on this machine: {why}; ask for less --context or fewer --sessions, or take a \
-             smaller model"
-    )]
-    Room {
-        /// Which model.
-        model: String,
-        /// In the planner's words.
-        why: String,
-    },
+    /// No key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// No network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The mesh could not be joined.
+    #[error("cannot join the mesh: {0}")]
+    Join(String),
     /// The API cannot listen there.
     #[error("the API cannot listen at {address}: {}", listening(cause))]
     Listen {
@@ -109,6 +109,8 @@ impl Failure {
             | Failure::Usage(_)
             | Failure::Config { .. }
             | Failure::Listen { .. }
+            | Failure::Key(_)
+            | Failure::Net(_)
             | Failure::Read { .. } => ExitCode::from(2),
             _ => ExitCode::from(1),
         }

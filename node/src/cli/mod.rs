@@ -32,7 +32,9 @@ use crate::real::profile::Stopwatch;
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Run(run) => run::run(&run),
-        Command::Serve(serve) => serve::serve(*serve),
+        Command::Serve(serve) => serve::serve(*serve, false),
+        Command::Join { mesh, serve } => serve::serve(serve.joining(mesh), true),
+        Command::Invite { home } => invite(home.as_deref()),
         Command::Status(status) => status::status(&status),
         Command::Models(models) => models::models(&models),
         Command::Completions { shell } => completions(shell),
@@ -44,6 +46,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// The token that a running node keeps.
+fn invite(home: Option<&std::path::Path>) -> Result<(), Failure> {
+    print(&(serve::kept_invite(&serve::home(home)?)? + "\n"))
 }
 
 /// What a shell needs to complete the commands.

@@ -8,16 +8,16 @@ use crate::head::{Replies, Request};
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// A model that can be asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Served {
     /// Its name in the API.
     pub id: String,
     /// The name that its file gives it; requests may use it, too.
     pub name: String,
     /// Makes tokens of text and back.
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     /// Makes prompts of conversations.
-    pub template: ChatTemplate,
+    pub template: Arc<ChatTemplate>,
     /// Tokens that prompt and answer of a request may have together.
     pub context: u32,
     /// When it was first served, seconds since 1970.

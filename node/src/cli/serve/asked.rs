@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::cli::arguments::LevelName;
 use crate::cli::failure::Failure;
+use crate::real::cpu::Residual;
 
 /// Serve a model to programs that speak OpenAI's API.
 ///
@@ -43,6 +44,37 @@ pub(in crate::cli) struct Serve {
     /// Compute with weights widened to f32: many times slower, for comparing.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Machine")]
     pub(super) f32: Option<bool>,
+    /// Join the mesh that this token invites to, or that listens there; may be repeated. A mesh once joined is remembered.
+    #[arg(long, value_name = "TOKEN|HOST:PORT", help_heading = "Mesh")]
+    pub(super) join: Vec<String>,
+    /// Where to listen for other nodes, as HOST:PORT or as libp2p writes it; may be repeated [default: TCP and QUIC on port
+    /// 9338, or a free one].
+    #[arg(long, value_name = "ADDRESS", help_heading = "Mesh")]
+    pub(super) listen: Vec<String>,
+    /// Tell others these addresses instead of those listened on; `none` for a node that only calls.
+    #[arg(long, value_name = "ADDRESS|none", help_heading = "Mesh")]
+    pub(super) announce: Vec<String>,
+    /// Do not look for members on this LAN.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Mesh")]
+    pub(super) no_mdns: Option<bool>,
+    /// The mesh's secret, 64 hexadecimal digits, instead of a token's or the remembered one.
+    #[arg(
+        long,
+        value_name = "HEX",
+        env = "MESHWRIGHT_SECRET",
+        hide_env_values = true,
+        help_heading = "Mesh"
+    )]
+    pub(super) secret: Option<String>,
+    /// Spread the model over at least two machines even where one would do.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Mesh")]
+    pub(super) split: Option<bool>,
+    /// Cut the model before these layers, the parts going to machines in the order of their names; for comparing.
+    #[arg(long, value_name = "LAYER,LAYER", value_delimiter = ',', help_heading = "Mesh")]
+    pub(super) cut: Vec<u32>,
+    /// What activations are between machines, the same on all of them [default: f16].
+    #[arg(long, value_enum, value_name = "TYPE", env = "MESHWRIGHT_ACTIVATIONS", help_heading = "Mesh")]
+    pub(super) activations: Option<Activations>,
     /// Where this node keeps what it remembers [default: `meshwright` in the user's configuration directory].
     #[arg(long, value_name = "DIR", env = "MESHWRIGHT_HOME")]
     #[serde(skip)]
@@ -71,7 +103,42 @@ pub(in crate::cli) enum LogFormat {
     Json,
 }
 
+/// What activations are between machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum Activations {
+    /// As computed, 4 bytes a number.
+    F32,
+    /// 8 bits of precision in 2 bytes a number.
+    Bf16,
+    /// 11 bits of precision in 2 bytes a number.
+    F16,
+    /// 1 byte a number: answers then depend on where the model is cut, a little.
+    Q8,
+}
+
+impl From<Activations> for Residual {
+    fn from(activations: Activations) -> Self {
+        match activations {
+            Activations::F32 => Self::F32,
+            Activations::Bf16 => Self::Bf16,
+            Activations::F16 => Self::F16,
+            Activations::Q8 => Self::Q8,
+        }
+    }
+}
+
+fn or<T>(first: Vec<T>, other: Vec<T>) -> Vec<T> {
+    if first.is_empty() { other } else { first }
+}
+
 impl Serve {
+    /// The same, joining that mesh.
+    pub(in crate::cli) fn joining(mut self, mesh: String) -> Self {
+        self.join.insert(0, mesh);
+        self
+    }
+
     /// What was typed, with what the configuration file adds.
     ///
     /// # Errors
@@ -104,6 +171,14 @@ impl Serve {
             level: self.level.or(other.level),
             f32: self.f32.or(other.f32),
             log_format: self.log_format.or(other.log_format),
+            join: or(self.join, other.join),
+            listen: or(self.listen, other.listen),
+            announce: or(self.announce, other.announce),
+            no_mdns: self.no_mdns.or(other.no_mdns),
+            secret: self.secret.or(other.secret),
+            split: self.split.or(other.split),
+            cut: or(self.cut, other.cut),
+            activations: self.activations.or(other.activations),
             ..self
         }
     }

@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use super::asked::LogFormat;
 
 /// How much is written where `RUST_LOG` does not say: what a person should know.
-const LEVEL: &str = "warn";
+const LEVEL: &str = "warn,node=info";
 
 /// Begins it. `RUST_LOG` says how much is written.
 pub(super) fn start(format: LogFormat) {

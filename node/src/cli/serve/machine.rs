@@ -1,6 +1,13 @@
 //! This machine as the planner sees it.
 
+use std::path::Path;
+
 use planner::fleet::{Device, DeviceKind};
+use planner::model::gguf::GgufFile;
+
+use super::Serve;
+use crate::cli::arguments::LevelName;
+use crate::real::profile::{self, Options};
 
 /// Where the system does not say how much memory there is.
 const MEMORY_UNSAID: u64 = 4 << 30;
@@ -8,7 +15,28 @@ const MEMORY_UNSAID: u64 = 4 << 30;
 /// What system and desktop keep of the memory: an eighth of it.
 const RESERVED_SHARE: u64 = 8;
 
-/// This machine, by what the system says and by figures of a common desktop: no plan for one machine depends on them.
+/// This machine as it was measured with the model, once and kept in `home`. `memory_max` is the most that may be used,
+/// bytes. A machine that cannot be measured serves all the same.
+pub(super) fn measured(file: &GgufFile, asked: &Serve, home: &Path, memory_max: Option<u64>) -> Device {
+    let options = Options {
+        threads: asked.threads.unwrap_or(0),
+        level: asked.level.unwrap_or(LevelName::Best).level(),
+    };
+    match profile::cached(file, &options, Some(&home.join("profiles")), false) {
+        Ok(profile) => capped(profile.device(), memory_max),
+        Err(why) => {
+            tracing::warn!("this machine could not be measured, plans go by common figures: {why}");
+            device(memory_max)
+        }
+    }
+}
+
+fn capped(device: Device, memory_max: Option<u64>) -> Device {
+    let usable = device.usable_bytes().min(memory_max.unwrap_or(u64::MAX));
+    Device { reserved_bytes: device.memory_bytes - usable.min(device.memory_bytes), ..device }
+}
+
+/// This machine, by what the system says and by figures of a common desktop.
 /// `memory_max` is the most that may be used, bytes.
 pub(super) fn device(memory_max: Option<u64>) -> Device {
     let memory = total_memory().unwrap_or(MEMORY_UNSAID);

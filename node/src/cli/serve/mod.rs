@@ -1,35 +1,40 @@
-//! `serve`: a model behind the API.
+//! `serve` and `join`: a model behind the API, on this machine or on several.
 //!
 //! * `asked`: options, from the command line, the environment and the configuration file. `home`: where a node remembers.
-//! * `solo`: a node that serves alone; `lonely` its network, `machine` its device.
-//! * `screen`: what is said when it serves. `ending`: Ctrl-C. `log`: the log.
+//! * `joining`: which mesh it belongs to. `meshed`: the node in it. `machine`: this machine, for the planner.
+//! * `screen`: what is said when it is up. `ending`: Ctrl-C. `log`: the log.
 
 mod asked;
 mod ending;
 mod home;
+mod joining;
 mod log;
-mod lonely;
 mod machine;
+mod meshed;
 mod screen;
-mod solo;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use planner::fleet::Device;
 use planner::model::gguf::GgufFile;
 
 pub(super) use self::asked::Serve;
 pub(super) use self::home::home;
+pub(super) use self::joining::kept_invite;
 
 use self::ending::Ending;
-use self::solo::{Solo, Wanted};
+use self::meshed::{Meshed, Parts, Wanted};
 use super::failure::Failure;
 use super::loading;
 use crate::cli::arguments::{LevelName, Machine};
-use crate::clock::TokioClock;
+use crate::clock::{Clock as _, TokioClock};
 use crate::http::{Api, Bounds, Desk, Meter, Served, Server};
-use crate::real::cpu::EngineOptions;
+use crate::real::cpu::{EngineOptions, Residual};
+use crate::real::gguf::fingerprint;
+use crate::real::p2p::ad::{Ad, Fingerprint, Offer};
+use crate::real::p2p::{Net, NetConfig};
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// Where the API listens where nobody says.
@@ -38,22 +43,56 @@ pub(super) const API: &str = "127.0.0.1:9337";
 /// Threads that carry requests; the engine has its own.
 const CARRIERS: usize = 2;
 
-/// Everything that is known before anything runs.
-struct Prepared {
+/// How long a machine without a model waits for others to offer one.
+const OFFER_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// A model's files, opened.
+struct Opened {
     path: PathBuf,
-    model: planner::model::Model,
-    served: Served,
-    placed: solo::Placed,
-    options: EngineOptions,
-    address: SocketAddr,
-    json: bool,
+    file: GgufFile,
+    fingerprint: Fingerprint,
 }
 
-pub(super) fn serve(asked: Serve) -> Result<(), Failure> {
+impl Opened {
+    fn open(path: &Path) -> Result<Self, Failure> {
+        let file = GgufFile::open(path)?;
+        let refused = |why: String| Failure::Load { model: path.into(), why };
+        crate::real::arch::shape(&file).map_err(|why| refused(why.to_string()))?;
+        let fingerprint = fingerprint(&file).map_err(|cause| Failure::Read { file: path.into(), cause })?;
+        Ok(Self { path: path.into(), file, fingerprint })
+    }
+
+    fn served(&self, id: String, context: u32) -> Result<Served, Failure> {
+        let tokenizer = Tokenizer::from_gguf(&self.file)?;
+        let template = ChatTemplate::from_gguf(&self.file, &tokenizer)?;
+        Ok(Served {
+            id,
+            name: self.file.model()?.name,
+            tokenizer: Arc::new(tokenizer),
+            template: Arc::new(template),
+            context,
+            created: jiff::Timestamp::now().as_second(),
+        })
+    }
+}
+
+/// Everything that is known before anything runs.
+struct Prepared {
+    asked: Serve,
+    home: PathBuf,
+    address: SocketAddr,
+    net: NetConfig,
+    device: Device,
+    /// `None` where this machine has no files, and speaks for others that do.
+    opened: Option<Opened>,
+}
+
+/// Serves until it is asked to end. A node that `joins` needs no model of its own.
+pub(super) fn serve(asked: Serve, joins: bool) -> Result<(), Failure> {
     let home = home(asked.home.as_deref())?;
     let asked = asked.with_file(&home)?;
     log::start(asked.log_format.unwrap_or_default());
-    let prepared = prepare(&asked)?;
+    let prepared = prepare(asked, home, joins)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build();
     let runtime = runtime.map_err(|why| Failure::Start(format!("the system gives no threads: {why}")))?;
     let done = runtime.block_on(run(prepared));
@@ -62,37 +101,22 @@ pub(super) fn serve(asked: Serve) -> Result<(), Failure> {
     done
 }
 
-fn prepare(asked: &Serve) -> Result<Prepared, Failure> {
-    let path = asked.model.clone().ok_or_else(|| {
-        Failure::Usage("which model? Give --model MODEL.gguf; `meshwright models` shows what is there".into())
-    })?;
+fn prepare(asked: Serve, home: PathBuf, joins: bool) -> Result<Prepared, Failure> {
+    if asked.model.is_none() && !joins {
+        let words = "which model? Give --model MODEL.gguf; `meshwright models` shows what is there";
+        return Err(Failure::Usage(words.into()));
+    }
+    check(&asked)?;
     let address = address(asked.api.as_deref().unwrap_or(API))?;
     let memory = asked.memory.as_deref().map(planner::units::bytes).transpose();
     let memory = memory.map_err(|why| Failure::Usage(format!("--memory: {why}")))?;
-    check(asked)?;
-    let file = GgufFile::open(&path)?;
-    let tokenizer = Tokenizer::from_gguf(&file)?;
-    let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
-    let refused = |why: String| Failure::Load { model: path.clone(), why };
-    crate::real::arch::shape(&file).map_err(|why| refused(why.to_string()))?;
-    let model = file.model()?;
-    let name = asked.name.clone().unwrap_or_else(machine::name);
-    let wanted = Wanted { name, context: asked.context, sessions: asked.sessions, memory };
-    let placed = solo::room(&model, &wanted)?;
-    let machine = Machine { level: asked.level.unwrap_or(LevelName::Best), f32: asked.f32.unwrap_or(false) };
-    let options = EngineOptions {
-        kv_bytes_max: solo::kv_bytes(&model, &placed.plan, machine.f32),
-        ..loading::options(&machine, asked.threads.unwrap_or(0), placed.plan.context)
+    let opened = asked.model.as_deref().map(Opened::open).transpose()?;
+    let net = joining::config(&asked, &home)?;
+    let device = match &opened {
+        Some(opened) => machine::measured(&opened.file, &asked, &home, memory),
+        None => machine::device(memory),
     };
-    let served = Served {
-        id: id(&path),
-        name: model.name.clone(),
-        tokenizer,
-        template,
-        context: placed.plan.context,
-        created: jiff::Timestamp::now().as_second(),
-    };
-    Ok(Prepared { path, model, served, placed, options, address, json: asked.json })
+    Ok(Prepared { asked, home, address, net, device, opened })
 }
 
 fn check(asked: &Serve) -> Result<(), Failure> {
@@ -122,29 +146,132 @@ fn id(path: &Path) -> String {
     whole.filter(|_| stem.ends_with(|c: char| c.is_ascii_digit())).unwrap_or(&stem).to_owned()
 }
 
+/// What this machine says of itself.
+fn ad(prepared: &Prepared) -> Ad {
+    let offer = |opened: &Opened| Offer { name: id(&opened.path), fingerprint: opened.fingerprint };
+    Ad {
+        peer: prepared.net.key.peer(),
+        // Above what an earlier life said.
+        version: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
+        name: prepared.asked.name.clone().unwrap_or_else(machine::name),
+        addresses: Vec::new(),
+        device: prepared.device.clone(),
+        models: prepared.opened.iter().map(offer).collect(),
+        links: Vec::new(),
+    }
+}
+
 async fn run(prepared: Prepared) -> Result<(), Failure> {
-    let Prepared { path, model, served, placed, options, address, json } = prepared;
     // Before anything is loaded, so that a port that is taken is known at once.
+    let address = prepared.address;
     let server = Server::bind(address).await.map_err(|cause| Failure::Listen { address, cause })?;
     let ending = Ending::listen();
     #[expect(clippy::disallowed_methods, reason = "here the node's clock is made")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
-    let words = screen::Words::new(&served, &placed.plan, server.address());
-    let solo = Arc::new(Solo::start(placed, model, path.clone(), options, served, clock));
+    let ad = ad(&prepared);
+    let Prepared { asked, home, net, opened, .. } = prepared;
+    let net = Net::start(net, ad)?;
+    if let Some(opened) = &opened {
+        net.show([(opened.fingerprint, opened.file.parts.clone())].into());
+    }
+    let weights = opened.as_ref().map(|opened| opened.path.clone());
+    let (opened, name) = match opened {
+        Some(opened) => {
+            let name = id(&opened.path);
+            (opened, name)
+        }
+        None => {
+            tokio::select! {
+                biased;
+                () = ending.asked() => return Err(Failure::Interrupted),
+                borrowed = borrow(&net, &home, clock) => borrowed?,
+            }
+        }
+    };
+    let meshed = Arc::new(Meshed::start(parts(&asked, net, opened, name, weights, clock)?));
+    joining::remember(&home, meshed.net());
+    let narrating = meshed.narrate(home.clone());
     {
-        let _bar = loading::bar(&path);
+        let _bar = asked.model.as_deref().map(loading::bar);
         tokio::select! {
             biased;
             () = ending.asked() => return Err(Failure::Interrupted),
-            loaded = solo.until_serving() => loaded.map_err(|why| Failure::Load { model: path, why })?,
+            () = meshed.until_settled() => {}
         }
     }
-    words.say(json)?;
+    screen::Words::new(&meshed, server.address()).say(asked.json)?;
     let meter = Arc::new(Meter::new());
     meter.install();
-    let desk: Arc<dyn Desk> = solo;
+    let desk: Arc<dyn Desk> = meshed.clone();
     server.run(Api::new(desk, Bounds::default(), meter, clock), ending.asked()).await;
+    meshed.leave().await;
+    narrating.abort();
     Ok(())
+}
+
+/// What the node is made of.
+fn parts(
+    asked: &Serve,
+    net: Net,
+    opened: Opened,
+    id: String,
+    weights: Option<PathBuf>,
+    clock: TokioClock,
+) -> Result<Parts, Failure> {
+    let model = opened.file.model()?;
+    let wanted = Wanted {
+        context: asked.context,
+        sessions: asked.sessions,
+        split: asked.split.unwrap_or(false),
+        cut: asked.cut.clone(),
+    };
+    let (ask, _) = wanted.ask(&model);
+    let machine = Machine { level: asked.level.unwrap_or(LevelName::Best), f32: asked.f32.unwrap_or(false) };
+    let usual = loading::options(&machine, asked.threads.unwrap_or(0), ask.constraints.context);
+    let options = EngineOptions {
+        kv_bytes_max: meshed::kv_bytes(&model, &ask, machine.f32),
+        residual: asked.activations.map_or(usual.residual, Residual::from),
+        ..usual
+    };
+    let served = opened.served(id, ask.constraints.context)?;
+    let Opened { fingerprint, .. } = opened;
+    Ok(Parts { net, model, fingerprint, weights, options, served, wanted, clock })
+}
+
+/// A model that others offer: everything but its weights, and its name.
+async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, String), Failure> {
+    let mut roster = net.roster();
+    let mut state = net.state();
+    let deadline = clock.now().after(OFFER_WITHIN);
+    loop {
+        let offers: Vec<_> = {
+            let (roster, state) = (roster.borrow_and_update(), state.borrow_and_update());
+            let connected = roster.ads().filter(|ad| state.members.contains(&ad.peer));
+            connected.flat_map(|ad| ad.models.iter().map(|offer| (ad.peer, offer.clone()))).collect()
+        };
+        for (peer, offer) in offers {
+            match net.header(peer, offer.fingerprint, &home.join("headers")).await {
+                Ok(path) => return Ok((Opened::open(&path)?, offer.name)),
+                Err(why) => tracing::warn!("{}: {why}", offer.name),
+            }
+        }
+        let news = async {
+            tokio::select! {
+                biased;
+                changed = roster.changed() => changed.is_ok(),
+                changed = state.changed() => changed.is_ok(),
+            }
+        };
+        if !matches!(clock.timeout_at(deadline, news).await, Ok(true)) {
+            let troubles: Vec<String> =
+                net.state().borrow().troubles.iter().map(|(whom, what)| format!("{whom}: {what}")).collect();
+            return Err(Failure::Join(if troubles.is_empty() {
+                "no member of the mesh offers a model; start one with `meshwright serve --model`".into()
+            } else {
+                troubles.join("; ")
+            }));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! What is said when the model is served.
+//! What is said when the node is up.
 
 use std::net::SocketAddr;
 
-use planner::plan::Plan;
 use serde::Serialize;
 
+use super::meshed::Meshed;
 use crate::cli::failure::Failure;
 use crate::cli::figures::{count, plural};
 use crate::cli::print;
-use crate::http::Served;
+use crate::http::{Desk as _, Health, PlanHealth};
 
 /// For people, or as one line of JSON.
 #[derive(Debug, Serialize)]
@@ -19,22 +19,39 @@ pub(super) struct Words {
     model: String,
     /// What its file calls it.
     name: String,
+    /// This node's name in the network.
+    peer: String,
+    /// Where it listens for other nodes.
+    listen: Vec<String>,
+    /// What invites another machine.
+    invite: String,
     /// Tokens that a prompt and its answer may have together.
     context: u32,
-    /// Conversations of that length at once.
+    /// Conversations of that length at once; 0 while nothing is planned.
     sessions: u32,
+    /// Whether requests are answered already.
+    serving: bool,
     pid: u32,
+    #[serde(skip)]
+    health: Health,
 }
 
 impl Words {
-    pub(super) fn new(served: &Served, plan: &Plan, address: SocketAddr) -> Self {
+    pub(super) fn new(meshed: &Meshed, address: SocketAddr) -> Self {
+        let served = meshed.served();
+        let health = meshed.health();
         Self {
             api: format!("http://{address}"),
             model: served.id.clone(),
             name: served.name.clone(),
-            context: plan.context,
-            sessions: plan.sessions,
+            peer: meshed.peer(),
+            listen: meshed.net().state().borrow().listening.iter().map(ToString::to_string).collect(),
+            invite: meshed.net().invite().to_string(),
+            context: served.context,
+            sessions: health.plan.as_ref().map_or(0, |plan| plan.sessions),
+            serving: health.serving,
             pid: std::process::id(),
+            health,
         }
     }
 
@@ -43,17 +60,46 @@ impl Words {
             let line = serde_json::to_string(self).expect("string keys and finite numbers always serialise");
             return print(&(line + "\n"));
         }
-        let Words { api, model, name, context, sessions, .. } = self;
-        let (context, sessions) = (count(u64::from(*context)), plural(u64::from(*sessions), "conversation"));
+        let Words { api, model, name, invite, context, sessions, .. } = self;
+        let room = match sessions {
+            0 => String::new(),
+            some => {
+                let (some, context) = (plural(u64::from(*some), "conversation"), count(u64::from(*context)));
+                format!("\n  room   {some} of {context} tokens at once")
+            }
+        };
         print(&format!(
-            "{name} is served by this machine alone.\n\
+            "{name} {}.\n\
              \n  API    {api}/v1, as OpenAI's; any key will do\
-             \n  model  {model}\
-             \n  room   {sessions} of {context} tokens at once\n\
+             \n  model  {model}{room}\n\
              \nTo try it:\n\
              \n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' \\\
              \n    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\
-             \nCtrl-C ends it once the answers that are being given are finished.\n"
+             \nTo add a machine (the token is a secret: who has it belongs to this mesh):\n\
+             \n  meshwright serve --model {model}.gguf --join {invite}\n\
+             \nCtrl-C ends it once the answers that are being given are finished.\n",
+            self.state()
         ))
     }
+
+    /// What serves it, or why nothing does.
+    fn state(&self) -> String {
+        match (&self.health.plan, &self.health.why) {
+            (_, Some(why)) => format!("is not served yet: {why}"),
+            (Some(plan), None) => format!("is served by {}", machines(plan, &self.health.node)),
+            (None, None) => "is being planned".into(),
+        }
+    }
+}
+
+fn machines(plan: &PlanHealth, own: &str) -> String {
+    let stages: Vec<_> = plan.replicas.iter().flat_map(|replica| &replica.stages).collect();
+    if stages.iter().all(|stage| stage.node == own) {
+        return "this machine alone".into();
+    }
+    let parts: Vec<String> = stages
+        .iter()
+        .map(|stage| format!("{} (layers {} to {})", stage.node, stage.first, stage.end - 1))
+        .collect();
+    parts.join(", ")
 }

@@ -1,0 +1,181 @@
+//! Which mesh this node belongs to, and how it is reached: from options, and from what the home directory remembers.
+
+use std::net::ToSocketAddrs as _;
+use std::path::Path;
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+use super::asked::Serve;
+use crate::cli::failure::Failure;
+use crate::limits::Limits;
+use crate::real::p2p::identity::{Key, KeyError};
+use crate::real::p2p::invite::{Invite, MeshKey, SCHEME};
+use crate::real::p2p::{Announce, Net, NetConfig};
+
+/// The port that nodes listen on where nobody says, TCP and UDP; another one where it is taken.
+const PORT: u16 = 9338;
+
+/// Addresses of members that are remembered.
+const REMEMBERED_MAX: usize = 64;
+
+/// How the network is to be set up.
+///
+/// # Errors
+/// [`Failure::Usage`] for an option that makes no sense, [`Failure::Key`] for a key that cannot be read or kept.
+pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
+    let key = Key::load_or_create(&home.join("identity.key"))?;
+    let mut join = Vec::new();
+    let mut mesh = None;
+    for text in &asked.join {
+        if text.starts_with(SCHEME) {
+            let invite: Invite = text.parse().map_err(|why| Failure::Usage(format!("--join: {why}")))?;
+            join.extend(invite.addresses);
+            mesh = Some(invite.mesh);
+        } else {
+            join.push(address(text, "--join")?);
+        }
+    }
+    let mesh = match (&asked.secret, mesh) {
+        (Some(text), _) => MeshKey::new(Key::from_seed(secret(text)?)),
+        (None, invited) => remembered(home, invited)?,
+    };
+    join.extend(remembered_addresses(home));
+    let listen = listening(&asked.listen)?;
+    let announce = match asked.announce.as_slice() {
+        [] => Announce::Listening,
+        [one] if one == "none" => Announce::Only(Vec::new()),
+        some => {
+            Announce::Only(some.iter().map(|text| address(text, "--announce")).collect::<Result<_, _>>()?)
+        }
+    };
+    Ok(NetConfig {
+        key,
+        mesh,
+        listen,
+        join,
+        announce,
+        mdns: !asked.no_mdns.unwrap_or(false),
+        frame_bytes: Limits::default().frame_bytes,
+    })
+}
+
+/// The mesh that was invited to, or that of before, or a new one; and that from now on.
+fn remembered(home: &Path, invited: Option<MeshKey>) -> Result<MeshKey, KeyError> {
+    let file = home.join("mesh.key");
+    match invited {
+        None => Ok(MeshKey::new(Key::load_or_create(&file)?)),
+        Some(mesh) => {
+            mesh.key().save(&file)?;
+            Ok(mesh)
+        }
+    }
+}
+
+fn remembered_addresses(home: &Path) -> Vec<Multiaddr> {
+    let text = std::fs::read_to_string(home.join("members")).unwrap_or_default();
+    text.lines().take(REMEMBERED_MAX).filter_map(|line| line.parse().ok()).collect()
+}
+
+/// Keeps the token of this mesh, and where its members listen, for the next start. What cannot be kept is only logged.
+pub(super) fn remember(home: &Path, net: &Net) {
+    let others: Vec<String> = {
+        let roster = net.roster();
+        let roster = roster.borrow();
+        let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
+        others.flat_map(|ad| &ad.addresses).take(REMEMBERED_MAX).map(ToString::to_string).collect()
+    };
+    let kept =
+        if others.is_empty() { Ok(()) } else { std::fs::write(home.join("members"), others.join("\n")) };
+    if let Err(why) = kept.and_then(|()| write_private(&home.join("invite"), &net.invite().to_string())) {
+        tracing::warn!("{}: cannot remember the mesh: {why}", home.display());
+    }
+}
+
+fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::io::Write::write_all(&mut options.open(path)?, text.as_bytes())
+}
+
+/// The token that a running node keeps in its home directory.
+///
+/// # Errors
+/// [`Failure::Read`] where none has run there.
+pub(in crate::cli) fn kept_invite(home: &Path) -> Result<String, Failure> {
+    let file = home.join("invite");
+    std::fs::read_to_string(&file).map_err(|cause| Failure::Read { file, cause })
+}
+
+fn secret(text: &str) -> Result<[u8; 32], Failure> {
+    let bytes = data_encoding::HEXLOWER_PERMISSIVE.decode(text.trim().as_bytes()).ok();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
+        Failure::Usage(
+            "--secret: 64 hexadecimal digits are expected; `openssl rand -hex 32` makes some".into(),
+        )
+    })
+}
+
+/// Where to listen. Without a wish: the usual port, or any where that is taken.
+fn listening(asked: &[String]) -> Result<Vec<Multiaddr>, Failure> {
+    if !asked.is_empty() {
+        return asked.iter().map(|text| address(text, "--listen")).collect();
+    }
+    let is_free = std::net::TcpListener::bind(("0.0.0.0", PORT)).is_ok();
+    let port = if is_free { PORT } else { 0 };
+    let any = Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED);
+    let quic = any.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1);
+    Ok(vec![any.with(Protocol::Tcp(port)), quic])
+}
+
+/// An address as libp2p writes it, or `HOST:PORT` for TCP.
+fn address(text: &str, option: &str) -> Result<Multiaddr, Failure> {
+    if text.starts_with('/') {
+        return text.parse().map_err(|why| Failure::Usage(format!("{option}: `{text}`: {why}")));
+    }
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    let found = found.ok_or_else(|| {
+        Failure::Usage(format!(
+            "{option}: `{text}` is no address: write HOST:PORT, /ip4/1.2.3.4/tcp/{PORT}, or a token"
+        ))
+    })?;
+    Ok(Multiaddr::from(found.ip()).with(Protocol::Tcp(found.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_people_do_or_as_libp2p_does() {
+        let of = |text| address(text, "--join").map(|address| address.to_string());
+        assert_eq!(of("127.0.0.1:80").unwrap(), "/ip4/127.0.0.1/tcp/80");
+        assert_eq!(of("[::1]:80").unwrap(), "/ip6/::1/tcp/80");
+        assert_eq!(of("/ip4/1.2.3.4/udp/5/quic-v1").unwrap(), "/ip4/1.2.3.4/udp/5/quic-v1");
+        for wrong in ["", "here", "1.2.3.4", "/ip4/300.0.0.1/tcp/5"] {
+            assert!(matches!(of(wrong), Err(Failure::Usage(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mesh_is_kept_until_another_invites() {
+        let home = tempfile::tempdir().unwrap();
+        let own = config(&Serve::default(), home.path()).unwrap();
+        assert_eq!(config(&Serve::default(), home.path()).unwrap().mesh.id(), own.mesh.id());
+        let other = MeshKey::new(Key::generate());
+        let invite = Invite { mesh: other.clone(), addresses: vec!["/ip4/1.2.3.4/tcp/5".parse().unwrap()] };
+        let asked = Serve { join: vec![invite.to_string()], ..Serve::default() };
+        let joined = config(&asked, home.path()).unwrap();
+        assert_eq!((joined.mesh.id(), joined.join), (other.id(), invite.addresses));
+        assert_eq!(config(&Serve::default(), home.path()).unwrap().mesh.id(), other.id());
+        let given = Serve { secret: Some("ab".repeat(32)), ..Serve::default() };
+        assert_ne!(config(&given, home.path()).unwrap().mesh.id(), other.id());
+        assert_eq!(config(&given, home.path()).unwrap().key.peer(), own.key.peer());
+        let short = Serve { secret: Some("abcd".into()), ..Serve::default() };
+        assert!(matches!(config(&short, home.path()), Err(Failure::Usage(_))));
+    }
+}
