@@ -130,8 +130,8 @@ impl House {
         let served = Served {
             id: MODEL.into(),
             name: model.name.clone(),
-            tokenizer,
-            template,
+            tokenizer: Arc::new(tokenizer),
+            template: Arc::new(template),
             context: CONTEXT,
             created: 7,
         };
@@ -144,6 +144,8 @@ impl House {
             model,
             ask: ask(),
             initial: (!idle).then_some((Epoch(1), plan)),
+            cut: Vec::new(),
+            least: None,
             limits,
             incarnation: 0,
         };
