@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failure::Failure;
+use planner::units::fmt_bytes;
+
 use super::figures::{count, plural};
 use super::{print, print_json, serve};
 use crate::http::{Health, PlanHealth};
@@ -74,7 +76,7 @@ fn get(host: &str, path: &str) -> Result<String, Failure> {
 }
 
 fn page(health: &Health) -> String {
-    let Health { serving, why, node, version, models, sessions, epoch, peers, plan } = health;
+    let Health { serving, why, node, version, models, sessions, epoch, peers, plan, received } = health;
     let state =
         if *serving { "serving".into() } else { format!("not serving: {}", why.as_deref().unwrap_or("?")) };
     let mut page = format!("{node} (meshwright {version}) is {state}\n\n");
@@ -91,6 +93,14 @@ fn page(health: &Health) -> String {
             lost.join(", ")
         ),
     });
+    let all: u64 = received.values().sum();
+    if all > 0 {
+        let kinds = received.iter().filter(|(_, bytes)| **bytes > 0);
+        let kinds: Vec<String> = kinds
+            .map(|(kind, bytes)| format!("{} of {}", fmt_bytes(*bytes), kind.replace('_', " ")))
+            .collect();
+        page.push_str(&format!("  received  {}\n", kinds.join(", ")));
+    }
     if let Some(plan) = plan {
         page.push_str(&plan_page(plan, *epoch));
     }

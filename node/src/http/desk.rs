@@ -1,5 +1,6 @@
 //! The node as the API sees it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,9 @@ pub struct Health {
     pub epoch: u64,
     /// Other nodes of the mesh.
     pub peers: Vec<PeerHealth>,
+    /// Bytes that came from other nodes since the start, by what they were.
+    #[serde(default)]
+    pub received: BTreeMap<String, u64>,
     /// What is served by whom.
     pub plan: Option<PlanHealth>,
 }

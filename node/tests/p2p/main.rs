@@ -134,6 +134,7 @@ async fn frames_arrive_in_order_over_tcp_and_quic_in_both_directions() {
             soon("frames", async { tokio::join!(sending, receiving) }).await;
             let received = to.net.received().by_kind();
             assert_eq!(received[0], ("activations", 904_004));
+            assert_eq!(received[4], ("weights", 0));
         }
     }
 }

@@ -398,6 +398,7 @@ impl Desk for Meshed {
             sessions: self.node.sessions(),
             epoch: self.node.epoch().0,
             peers: self.peers(),
+            received: self.net.received().by_kind().map(|(kind, bytes)| (kind.to_owned(), bytes)).into(),
             plan: published.map(|published| self.plan(&published)),
         }
     }
