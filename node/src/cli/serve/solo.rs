@@ -8,7 +8,7 @@ use planner::cost::predict::Load;
 use planner::fleet::{Fleet, Network, NetworkId, Node};
 use planner::model::Model;
 use planner::place::{Ask, Constraints, Objective, Shape, place};
-use planner::plan::{Epoch, LayerRange, Plan};
+use planner::plan::{Epoch, LayerRange, Plan, Stage};
 use tokio::sync::watch;
 
 use super::lonely::Lonely;
@@ -21,6 +21,7 @@ use crate::http::{Desk, Health, PlanHealth, ReplicaHealth, Served, StageHealth};
 use crate::ids::{PeerId, SessionId};
 use crate::limits::Limits;
 use crate::node::{NodeConfig, NodeHandle, start};
+use crate::plans::Published;
 use crate::probe::{Event, Probe};
 use crate::real::cpu::{CpuEngine, EngineOptions};
 use crate::view::FleetView;
@@ -210,6 +211,7 @@ impl Probe for Log {
 pub(super) struct Solo {
     node: NodeHandle,
     served: Arc<Served>,
+    view: Arc<FleetView>,
     name: String,
     model: String,
     failed: watch::Receiver<Option<String>>,
@@ -232,9 +234,9 @@ impl Solo {
         let engine = Watched { engine, failed };
         let doors = Doors::<Alone> { transport, engine, clock, probe: Log, seed: 0 };
         let name = view.name(PeerId::default());
-        let model = Arc::new(model);
+        let (view, model) = (Arc::new(view), Arc::new(model));
         let config = NodeConfig {
-            view: Arc::new(view),
+            view: Arc::clone(&view),
             model: Arc::clone(&model),
             ask,
             initial: Some((Epoch(1), plan)),
@@ -242,7 +244,7 @@ impl Solo {
             incarnation: 0,
         };
         let node = start(doors, config);
-        Self { node, served: Arc::new(served), name, model: model.name.clone(), failed: told }
+        Self { node, served: Arc::new(served), view, name, model: model.name.clone(), failed: told }
     }
 
     /// Returns when the model is loaded.
@@ -277,24 +279,7 @@ impl Desk for Solo {
             let failed = self.failed.borrow().clone();
             failed.unwrap_or_else(|| format!("{} is being loaded", self.model))
         });
-        let plan = published.map(|published| {
-            let stage = |stage: &planner::plan::Stage| StageHealth {
-                node: self.name.clone(),
-                first: stage.layers.first,
-                end: stage.layers.end,
-            };
-            let replicas = published.plan.replicas.iter().enumerate().map(|(i, replica)| ReplicaHealth {
-                serving: published.serving.contains_key(&i),
-                stages: replica.stages.iter().map(stage).collect(),
-            });
-            let plan = &published.plan;
-            PlanHealth {
-                model: plan.model.clone(),
-                context: plan.context,
-                sessions: plan.sessions,
-                replicas: replicas.collect(),
-            }
-        });
+        let plan = published.map(|published| plan_health(&published, &self.view));
         Health {
             serving,
             why,
@@ -307,4 +292,19 @@ impl Desk for Solo {
             plan,
         }
     }
+}
+
+/// A plan, with the names of its nodes.
+fn plan_health(published: &Published, view: &FleetView) -> PlanHealth {
+    let stage = |stage: &Stage| StageHealth {
+        node: view.fleet.nodes.get(stage.node.index()).map_or_else(|| "?".into(), |node| node.name.clone()),
+        first: stage.layers.first,
+        end: stage.layers.end,
+    };
+    let Plan { model, context, sessions, replicas, .. } = &*published.plan;
+    let replicas = replicas.iter().enumerate().map(|(i, replica)| ReplicaHealth {
+        serving: published.serving.contains_key(&i),
+        stages: replica.stages.iter().map(stage).collect(),
+    });
+    PlanHealth { model: model.clone(), context: *context, sessions: *sessions, replicas: replicas.collect() }
 }
