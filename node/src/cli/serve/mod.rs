@@ -84,14 +84,7 @@ fn prepare(asked: &Serve) -> Result<Prepared, Failure> {
         kv_bytes_max: solo::kv_bytes(&model, &placed.plan, machine.f32),
         ..loading::options(&machine, asked.threads.unwrap_or(0), placed.plan.context)
     };
-    let served = Served {
-        id: id(&path),
-        name: model.name.clone(),
-        tokenizer,
-        template,
-        context: placed.plan.context,
-        created: jiff::Timestamp::now().as_second(),
-    };
+    let served = Served::new(id(&path), model.name.clone(), tokenizer, template, placed.plan.context);
     Ok(Prepared { path, model, served, placed, options, address, json: asked.json })
 }
 
