@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::head::{Replies, Request};
+use crate::ids::Token;
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// A model that can be asked.
@@ -23,6 +24,30 @@ pub struct Served {
     pub context: u32,
     /// When it was first served, seconds since 1970.
     pub created: i64,
+    /// The longest token's text, bytes: shorter texts may fit the context, others cannot.
+    token_bytes_max: usize,
+}
+
+impl Served {
+    /// A model that is served from now on, under the name `id`; its file calls it `name`.
+    pub fn new(id: String, name: String, tokenizer: Tokenizer, template: ChatTemplate, context: u32) -> Self {
+        let tokens = (0..u32::try_from(tokenizer.len()).unwrap_or(u32::MAX)).map(Token);
+        let bytes = |token| tokenizer.bytes(token).len().max(tokenizer.piece(token).map_or(0, str::len));
+        let token_bytes_max = tokens.map(bytes).max().unwrap_or(1).max(1);
+        let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
+        Self { id, name, tokenizer, template, context, created: super::shapes::now(), token_bytes_max }
+    }
+
+    /// The same with another context.
+    #[must_use]
+    pub fn with_context(&self, context: u32) -> Self {
+        Self { context, ..self.clone() }
+    }
+
+    /// The fewest tokens that a text of so many bytes can have: what is too long by this need not be read.
+    pub(super) fn tokens_min(&self, bytes: usize) -> usize {
+        bytes / self.token_bytes_max
+    }
 }
 
 /// What the API needs of a node.

@@ -127,14 +127,7 @@ impl House {
             context: CONTEXT,
             sessions: 4,
         };
-        let served = Served {
-            id: MODEL.into(),
-            name: model.name.clone(),
-            tokenizer: Arc::new(tokenizer),
-            template: Arc::new(template),
-            context: CONTEXT,
-            created: 7,
-        };
+        let served = Served::new(MODEL.into(), model.name.clone(), tokenizer, template, CONTEXT);
         let inside = runtime.enter();
         #[expect(clippy::disallowed_methods, reason = "the clock of a node in real time")]
         let clock = TokioClock::new(tokio::time::Instant::now(), 1);

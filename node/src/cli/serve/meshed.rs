@@ -232,7 +232,7 @@ impl Meshed {
         let planned = self.node.published().map(|published| published.plan.context);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(context) = planned.filter(|context| *context != served.context) {
-            *served = Arc::new(Served { context, ..Served::clone(&served) });
+            *served = Arc::new(served.with_context(context));
         }
         Arc::clone(&served)
     }
