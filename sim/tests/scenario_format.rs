@@ -51,6 +51,21 @@ fn a_round_trip_counts_the_jitter_in() {
 }
 
 #[test]
+fn what_a_profile_measured_is_read_and_software_costs_too() {
+    let measured = "measured = { head = \"9 GB/s\", kv = \"7 GB/s\", attention = \"50 GFLOP/s\" }";
+    let device = format!("[device.here]\nlike = \"apple-m4\"\n{measured}\n");
+    let run = "[run]\nsoftware = { per_hop = \"90 us\" }\n";
+    let s = read(&format!("{device}[node]\na = {{ device = \"here\" }}\n{run}"));
+    let found = s.fleet.nodes[0].device.measured.unwrap();
+    assert_eq!((found.head_bytes_per_s, found.kv_bytes_per_s, found.attention_flops), (9e9, 7e9, 5e10));
+    assert_eq!((s.software.per_hop_us, s.software.per_step_us), (90.0, 100.0));
+    let short = device.replace("kv = \"7 GB/s\", ", "");
+    let text = format!("{MODEL}{short}[node]\na = {{ device = \"here\" }}\n");
+    let error = load_text(Path::new("case.toml"), &text, &[], None).unwrap_err().to_string();
+    assert!(error.contains("of what a profile measures a part is missing"), "{error}");
+}
+
+#[test]
 fn a_split_by_shares_rounds_each_boundary() {
     let s = read(&format!("{PAIR}[plan]\nsplit = {{ a = 0.85, b = 0.15 }}\n"));
     assert_eq!(ranges(&s), [(0, 0, 40), (1, 40, 47)]);

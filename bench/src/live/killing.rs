@@ -83,6 +83,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
         cut: None,
         threads: common.threads,
         fleet: &scenario.fleet,
+        profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,
     })?)

@@ -22,7 +22,7 @@ const START: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What all processes of one mesh know and nobody else; the meshes of this bench live for a minute and on loopback.
-const SECRET: &str = "6c697665206d65736865732c206f6e65206d696e7574652c206c6f6f706261636b";
+const SECRET: &str = "6c697665206d65736865732c206f6e65206d696e7574652c206c6f63616c2e21";
 
 /// What the nodes speak with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -48,6 +48,8 @@ pub struct MeshSpec<'a> {
     pub threads: usize,
     /// Nodes and links; the nodes' names are [`node_name`]s.
     pub fleet: &'a Fleet,
+    /// Where this machine's profile lies: every process shall know it, so that none measures while others compute.
+    pub profiles: &'a Path,
     /// What they speak.
     pub protocol: Protocol,
     /// More arguments for every process.
@@ -176,13 +178,14 @@ impl Mesh {
         let name = node_name(number);
         let home = self._home.0.join(&name);
         std::fs::create_dir_all(&home)?;
+        hand_over(spec.profiles, &home.join("profiles"))?;
         let log = home.join("stderr");
         let mut command = Command::new(spec.binary);
-        command.args(["serve", "--json", "--api", "127.0.0.1:0", "--no-mdns"]);
+        command.args(["serve", "--json", "--api", "127.0.0.1:0"]);
         command.arg("--model").arg(spec.model).arg("--home").arg(&home);
         command.args(["--name", &name, "--threads", &spec.threads.to_string()]);
-        command.args(["--listen", &listen(spec.protocol, port)]);
-        command.args(["--announce", "none", "--secret", SECRET]);
+        command.args(["--listen", &listen(spec.protocol, port), "--no-mdns", "--announce", "none"]);
+        command.args(["--secret", SECRET]);
         if spec.nodes > 1 {
             command.arg("--split");
         }
@@ -246,6 +249,18 @@ impl Drop for Mesh {
             let _ = process.child.wait();
         }
     }
+}
+
+/// Copies the profiles in one folder into another.
+fn hand_over(from: &Path, to: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let name = entry?.file_name();
+        if name.to_string_lossy().starts_with("profile-") {
+            std::fs::copy(from.join(&name), to.join(&name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Source: proc(5), fields 14 and 15 of `stat`, in ticks of 10 ms.

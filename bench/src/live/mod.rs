@@ -38,6 +38,7 @@ pub struct LiveArgs {
     /// What is measured; the speeds of one stream unless given.
     #[command(subcommand)]
     pub what: Option<What>,
+    /// How.
     #[command(flatten)]
     pub common: Common,
 }
@@ -70,7 +71,7 @@ pub struct Common {
     /// Numbers of nodes.
     #[arg(long, global = true, value_delimiter = ',', default_value = "1,2,3")]
     pub nodes: Vec<u32>,
-    /// Only networks whose name contains this, such as `2ms` or `wifi`.
+    /// Only networks whose name begins so, such as `2ms` or `wifi`; the rows of others stay.
     #[arg(long, global = true, default_value = "")]
     pub only: String,
     /// Threads of each process. Stages of one stream compute in turn, so that each has the machine for itself.
@@ -103,7 +104,7 @@ pub enum LiveError {
     #[error("{} is not there: tests/scripts/fetch-models fetches it, or give its folder with --models", .0.display())]
     NoModel(PathBuf),
     /// No network has such a name.
-    #[error("no network has `{only}` in its name; there are {known}")]
+    #[error("no network's name begins with `{only}`; there are {known}")]
     NoNet {
         /// What was asked for.
         only: String,
@@ -134,6 +135,14 @@ pub enum LiveError {
     /// A result could not be written.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// An earlier result is no table of this bench's.
+    #[error("{}: {cause}; move it away", path.display())]
+    Earlier {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: csv::Error,
+    },
     /// A process could not be killed.
     #[error("cannot kill a process: {0}")]
     Kill(std::io::Error),

@@ -1,52 +1,54 @@
 //! What was measured, next to what was foretold.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::LiveError;
 use super::cells::Net;
 use super::client::Answer;
 use super::prediction::{Foretold, Speed};
 
 /// One number of nodes over one network, one stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub(super) struct Row {
     /// The network: `2ms-100mbit`, `wifi`; `none` of a node alone.
-    pub net: String,
+    pub(super) net: String,
     /// Processes, one stage each.
-    pub nodes: u32,
+    pub(super) nodes: u32,
     /// Mean round trip, milliseconds.
-    pub rtt_ms: f64,
+    pub(super) rtt_ms: f64,
     /// Tokens of the prompt.
-    pub prompt: u32,
+    pub(super) prompt: u32,
     /// Tokens of the answer.
-    pub output: u32,
+    pub(super) output: u32,
     /// Tokens a second after the first, measured.
-    pub tok_s: f64,
+    pub(super) tok_s: f64,
     /// The least and the most of the answers measured.
-    pub tok_s_least: f64,
+    pub(super) tok_s_least: f64,
     /// See `tok_s_least`.
-    pub tok_s_most: f64,
+    pub(super) tok_s_most: f64,
     /// What the simulator says.
-    pub sim_tok_s: f64,
+    pub(super) sim_tok_s: f64,
     /// How far the simulator is off, per cent of what was measured.
-    pub error_percent: f64,
+    pub(super) error_percent: f64,
     /// What the planner's formula says.
-    pub formula_tok_s: f64,
+    pub(super) formula_tok_s: f64,
     /// Tokens a second if there were nothing but computing and one trip from stage to stage.
-    pub limit_tok_s: f64,
+    pub(super) limit_tok_s: f64,
     /// How much of that was reached.
-    pub limit_share: f64,
+    pub(super) limit_share: f64,
     /// From asking to the first token, milliseconds, measured.
-    pub ttft_ms: f64,
+    pub(super) ttft_ms: f64,
     /// What the simulator says.
-    pub sim_ttft_ms: f64,
+    pub(super) sim_ttft_ms: f64,
     /// What llama.cpp's RPC would give over the same links, predicted, not measured; none of a node alone.
-    pub llama_rpc_tok_s: Option<f64>,
+    pub(super) llama_rpc_tok_s: Option<f64>,
     /// The emulator's own lateness: 99 % of what it handed over was late by less, microseconds.
-    pub emulator_late_us: Option<f64>,
+    pub(super) emulator_late_us: Option<f64>,
     /// Whether every answer had the text of a node alone.
-    pub same_text: bool,
+    pub(super) same_text: bool,
 }
 
 /// What a row is made of beside its name.
@@ -87,6 +89,28 @@ impl Row {
             same_text: measured.answers.iter().all(|answer| answer.text == measured.text),
         }
     }
+}
+
+/// The rows in the table at `path` with `measured` in their places, and new ones after them, in the order of `Net::all`.
+pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, LiveError> {
+    let mut all = if path.exists() { earlier(path)? } else { Vec::new() };
+    for row in measured {
+        let place = |known: &Row| (known.net.as_str(), known.nodes) == (row.net.as_str(), row.nodes);
+        match all.iter_mut().find(|known| place(known)) {
+            Some(known) => *known = row.clone(),
+            None => all.push(row.clone()),
+        }
+    }
+    let nets: Vec<String> = Net::all().iter().map(Net::name).collect();
+    let place = |row: &Row| nets.iter().position(|net| *net == row.net).map_or(0, |place| place + 1);
+    all.sort_by_key(|row| (place(row), row.nodes));
+    Ok(all)
+}
+
+fn earlier(path: &Path) -> Result<Vec<Row>, LiveError> {
+    let failed = |cause| LiveError::Earlier { path: path.into(), cause };
+    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
+    reader.deserialize().collect::<Result<_, _>>().map_err(failed)
 }
 
 /// The middle one; of an even number the later.

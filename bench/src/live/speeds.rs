@@ -34,15 +34,16 @@ pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) 
             rows.push(cell(common, subject, net, nodes, &alone)?);
         }
     }
+    let rows = rows::merged(&common.out.join("speeds.csv"), &rows)?;
     save(common, subject, &rows)?;
     Ok(rows::text(&rows))
 }
 
-/// The networks with `only` in their name.
+/// The networks whose name begins with `only`.
 pub(super) fn nets(only: &str) -> Result<Vec<Net>, LiveError> {
     let mut nets = Net::all();
     let known: Vec<String> = nets.iter().map(Net::name).collect();
-    nets.retain(|net| net.name().contains(only));
+    nets.retain(|net| net.name().starts_with(only));
     if nets.is_empty() {
         return Err(LiveError::NoNet { only: only.into(), known: known.join(", ") });
     }
@@ -101,6 +102,7 @@ fn measure(
         cut: Some(cut),
         threads: common.threads,
         fleet: &scenario.fleet,
+        profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,
     })?;

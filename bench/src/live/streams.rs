@@ -93,6 +93,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
         cut: Some(&cut),
         threads: common.threads,
         fleet: &scenario.fleet,
+        profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,
     })?)

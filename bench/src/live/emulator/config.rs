@@ -111,3 +111,43 @@ pub fn load(path: &Path) -> Result<Setup, ConfigError> {
     }
     Ok(Setup { seed: scenario.seed, ends, ports, fleet: scenario.fleet })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+
+    const SCENARIO: &str = "# Who?\nmodel = \"Qwen3-8B Q4_K_M\"\n[network.home]\nclass = \"wifi\"\n[node]\n\
+                            max = { device = \"apple-m4-max\" }\nmini = { device = \"apple-m4\" }\n";
+
+    fn read(text: &str) -> Result<Setup, ConfigError> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("home.toml"), SCENARIO).unwrap();
+        std::fs::write(folder.path().join("setup.toml"), text).unwrap();
+        load(&folder.path().join("setup.toml"))
+    }
+
+    #[test]
+    fn a_file_names_a_scenario_and_where_its_nodes_listen() {
+        let setup = read(
+            "scenario = \"home.toml\"\n[node.max]\ntcp = \"127.0.0.1:4001\"\n[node.mini]\n\
+             udp = \"127.0.0.1:4002\"\nfront.max = 5001\n",
+        );
+        let setup = setup.unwrap();
+        assert_eq!(setup.ends[0].tcp.map(|at| at.port()), Some(4001));
+        assert_eq!((setup.ends[1].tcp, setup.ends[1].udp.map(|at| at.port())), (None, Some(4002)));
+        assert_eq!(setup.ports, BTreeMap::from([((NodeId(0), NodeId(1)), 5001)]));
+        assert!(setup.fleet.networks[0].shared);
+    }
+
+    #[test]
+    fn a_wrong_file_is_told_what_is_wrong() {
+        let unknown = read("scenario = \"home.toml\"\n[node.maxi]\ntcp = \"127.0.0.1:4001\"\n").unwrap_err();
+        assert!(unknown.to_string().contains("no node `maxi`; it has max, mini"), "{unknown}");
+        let typed = read("scenario = \"home.toml\"\n[node.max]\ntpc = \"127.0.0.1:4001\"\n").unwrap_err();
+        assert!(typed.to_string().contains("tpc"), "{typed}");
+        let missing = load(Path::new("no/such.toml")).unwrap_err();
+        assert!(missing.to_string().contains("no/such.toml"), "{missing}");
+    }
+}

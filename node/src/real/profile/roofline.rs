@@ -17,7 +17,7 @@ const RUNS: usize = 9;
 ///
 /// # Errors
 /// No memory.
-pub(crate) fn read_bytes_per_s(bytes: u64, threads: usize) -> Result<f64, KernelError> {
+pub fn read_bytes_per_s(bytes: u64, threads: usize) -> Result<f64, KernelError> {
     let roofline = Roofline::new(bytes.clamp(BYTES_MIN, BYTES_MAX))?;
     let pool = Pool::new(threads);
     let mut seconds = [0.0; RUNS];

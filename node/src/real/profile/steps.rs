@@ -11,12 +11,13 @@ use crate::wire::Payload;
 const SESSION: SessionId = SessionId(0);
 
 /// Some layers in memory.
-pub(crate) struct Range {
+pub struct Range {
     model: Model,
 }
 
 impl Range {
-    pub(crate) fn new(model: Model) -> Self {
+    /// To be timed.
+    pub fn new(model: Model) -> Self {
         Self { model }
     }
 
@@ -24,7 +25,7 @@ impl Range {
     ///
     /// # Errors
     /// What the engine refuses.
-    pub(crate) fn prefill(&mut self, tokens: u32, runs: u32) -> Result<f64, EngineError> {
+    pub fn prefill(&mut self, tokens: u32, runs: u32) -> Result<f64, EngineError> {
         let mut seconds = Vec::new();
         for run in 0..=runs {
             self.model.release(SESSION);
@@ -41,7 +42,7 @@ impl Range {
     ///
     /// # Errors
     /// What the engine refuses.
-    pub(crate) fn decode(&mut self, context: u32, tokens: u32, runs: u32) -> Result<f64, EngineError> {
+    pub fn decode(&mut self, context: u32, tokens: u32, runs: u32) -> Result<f64, EngineError> {
         self.model.release(SESSION);
         self.step(0, context)?;
         let mut seconds = Vec::new();
