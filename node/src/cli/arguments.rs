@@ -27,7 +27,7 @@ Examples:
 
 Exit code: 0 done, 1 the model cannot be used, 2 wrong usage or a wrong file, 130 interrupted.";
 
-/// Runs large language models on this machine; as one of a mesh in a later release.
+/// Runs large language models on this machine, or over several.
 #[derive(Debug, Parser)]
 #[command(name = "meshwright", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(max_term_width = 110)]
