@@ -61,6 +61,54 @@ pub trait Desk: Send + Sync + 'static {
 
     /// How the node is.
     fn health(&self) -> Health;
+
+    /// What the planner makes of the machines that are known now.
+    fn advice(&self) -> Advice;
+}
+
+/// What the planner says: what `GET /plan` and `meshwright plan` show.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Advice {
+    /// Of which model.
+    pub model: String,
+    /// The machines of the mesh.
+    pub machines: Vec<MachineHealth>,
+    /// Why there is no plan.
+    pub refusal: Option<String>,
+    /// The best plan for one stream.
+    pub proposal: Option<Proposal>,
+    /// Machines without layers, and why.
+    pub left_out: Vec<String>,
+    /// Changes that would make it better, best first.
+    pub would_help: Vec<String>,
+}
+
+/// A machine as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MachineHealth {
+    /// What people call it.
+    pub name: String,
+    /// What computes there.
+    pub device: String,
+    /// Memory that plans may use, bytes.
+    pub usable_bytes: u64,
+    /// How fast it reads weights, bytes per second.
+    pub bytes_per_s: f64,
+    /// Whether the model's file is on its disk.
+    pub has_model: bool,
+}
+
+/// A plan and what is predicted of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The plan.
+    pub plan: PlanHealth,
+    /// Time per token of one stream, milliseconds.
+    pub tpot_ms: f64,
+    /// Time to the first token, milliseconds.
+    pub ttft_ms: f64,
+    /// Where a token's time goes: what, milliseconds.
+    pub parts: Vec<(String, f64)>,
 }
 
 /// How a node is: what `GET /health`, `GET /status` and `meshwright status` show.
@@ -85,6 +133,9 @@ pub struct Health {
     /// Bytes that came from other nodes since the start, by what they were.
     #[serde(default)]
     pub received: BTreeMap<String, u64>,
+    /// What is wrong with whom, in words.
+    #[serde(default)]
+    pub troubles: BTreeMap<String, String>,
     /// What is served by whom.
     pub plan: Option<PlanHealth>,
 }

@@ -25,7 +25,9 @@ mod stall;
 mod talk;
 
 pub use self::bounds::Bounds;
-pub use self::desk::{Desk, Health, PeerHealth, PlanHealth, ReplicaHealth, Served, StageHealth};
+pub use self::desk::{
+    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
+};
 pub use self::entropy::session;
 pub use self::meter::Meter;
 pub use self::routes::Api;

@@ -29,12 +29,13 @@ use crate::clock::{Clock as _, TokioClock};
 const MODEL: &str = "/v1/models/";
 
 /// Addresses, with the methods that each takes.
-const ADDRESSES: [(&str, &str); 6] = [
+const ADDRESSES: [(&str, &str); 8] = [
     ("/v1/models", "GET"),
     ("/v1/chat/completions", "POST"),
     ("/v1/completions", "POST"),
     ("/health", "GET"),
     ("/metrics", "GET"),
+    ("/plan", "GET"),
     ("/status", "GET"),
 ];
 
@@ -97,6 +98,7 @@ impl Api {
             .route("/v1/completions", post(completion))
             .route("/health", get(health))
             .route("/metrics", get(metrics))
+            .route("/plan", get(plan))
             .route("/status", get(status))
             .method_not_allowed_fallback(wrong_method)
             .fallback(wrong_path)
@@ -128,6 +130,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.desk.health()).into_response()
+}
+
+async fn plan(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.desk.advice()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

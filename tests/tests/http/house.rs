@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::clock::{Clock as _, TokioClock};
-use node::http::{Api, Bounds, Desk, Health, Meter, Served, Server};
+use node::http::{Advice, Api, Bounds, Desk, Health, Meter, Served, Server};
 use node::ids::{PeerId, SessionId};
 use node::probe::Silent;
 use node::real::cpu::{CpuEngine, EngineOptions};
@@ -104,6 +104,10 @@ impl Desk for House {
             epoch: self.node.epoch().0,
             ..Health::default()
         }
+    }
+
+    fn advice(&self) -> Advice {
+        Advice { model: self.served.name.clone(), ..Advice::default() }
     }
 }
 
