@@ -10,6 +10,9 @@ use std::path::Path;
 use asking::{Question, get_text};
 use process::{Start, gemma3, mesh, smollm2};
 
+const PROMPTS: [&str; 8] =
+    ["The sea", "A mountain", "In the beginning", "The law says", "Two birds", "My name", "Water", "1 2 3 4"];
+
 fn questions(tokens: u32) -> Vec<Question> {
     vec![
         Question::greedy("The history of the steam engine begins", tokens),
@@ -59,17 +62,7 @@ fn a_stage_that_is_killed_in_mid_stream_is_not_noticed_but_for_a_pause() {
 fn many_streams_survive_a_kill() {
     let model = smollm2();
     let mut nodes = mesh(&model, &[10, 20]);
-    let prompts = [
-        "The sea",
-        "A mountain",
-        "In the beginning",
-        "The law says",
-        "Two birds",
-        "My name",
-        "Water",
-        "1 2 3 4",
-    ];
-    let question = |i: usize| Question::drawn(prompts[i % prompts.len()], 40, i as u64);
+    let question = |i: usize| Question::drawn(PROMPTS[i % PROMPTS.len()], 40, i as u64);
     let alone: Vec<String> = {
         let solo = mesh(&model, &[]);
         (0..32).map(|i| question(i).answer(solo[0].api)).collect()

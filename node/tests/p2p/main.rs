@@ -40,6 +40,7 @@ fn config(key: &Key, mesh: &MeshKey, listen: &str, join: Vec<Multiaddr>) -> NetC
         mesh: mesh.clone(),
         listen: vec![listen.parse().unwrap()],
         join,
+        remembered: Vec::new(),
         announce: Announce::Only(Vec::new()),
         mdns: false,
         frame_bytes: 1 << 20,
