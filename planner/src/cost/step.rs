@@ -278,7 +278,7 @@ mod tests {
             "its multiplications"
         );
         let quick = Measured { attention_flops: 1e15, ..measured };
-        let found = time(&Device { measured: Some(quick), ..device }, Sequence::decode(999));
+        let found = time(&Device { measured: Some(quick), ..device.clone() }, Sequence::decode(999));
         assert!((found.attention_us - 4.0 * 1000.0 * 2048.0 / 2e9 * 1e6).abs() < 1.0, "its bytes");
     }
 
