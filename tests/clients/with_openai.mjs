@@ -1,7 +1,7 @@
 // Asks with OpenAI's package for Node: what it parses, iterates over and throws.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
+import { readFile } from "node:fs/promises";
 import OpenAI from "openai";
 
 const [api, model] = process.argv.slice(2);
@@ -68,5 +68,6 @@ assert.equal((await refused(OpenAI.BadRequestError, { stream: true, tool_choice:
 const left = await client.chat.completions.create({ ...asked, max_tokens: 4000, stream: true });
 for await (const _ of left) break;
 
-const { version } = createRequire(import.meta.url)("openai/package.json");
+const packaged = await readFile(new URL("./node_modules/openai/package.json", import.meta.url), "utf8");
+const { version } = JSON.parse(packaged);
 console.log(`openai ${version} for Node: ${JSON.stringify(text.trim())}`);

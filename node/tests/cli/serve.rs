@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::{json, model, refused, text};
 
+/// A node by itself: it takes no port that another may have, and looks for nobody.
+const ALONE: [&str; 5] = ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns"];
+
 /// A node that serves, with its first line.
 struct Serving {
     child: Child,
@@ -18,7 +21,9 @@ struct Serving {
 impl Serving {
     fn start(home: &Path, arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_meshwright"))
-            .args(["serve", "--json", "--api", "127.0.0.1:0", "--home"])
+            .args(["serve", "--json"])
+            .args(ALONE)
+            .arg("--home")
             .arg(home)
             .args(arguments)
             .stdout(Stdio::piped())
@@ -89,27 +94,25 @@ fn a_model_is_served_until_somebody_ends_it() {
         page.starts_with("desk (meshwright ") && page.contains("is serving") && page.contains("64 tokens"),
         "{page}"
     );
-    let taken = refused(
-        &[
-            "serve",
-            "--model",
-            path.to_str().unwrap(),
-            "--api",
-            serving.host(),
-            "--home",
-            home.path().to_str().unwrap(),
-        ],
-        2,
-    );
+    let home_name = home.path().to_str().unwrap();
+    let again = ["serve", "--model", path.to_str().unwrap(), "--api", serving.host(), "--home", home_name];
+    let taken = refused(&again, 2);
     assert!(taken.contains("another program listens there") && taken.contains("--api"), "{taken}");
-    assert_eq!(
-        serving.end(),
-        (
-            Some(0),
-            "meshwright: finishing the answers that are being given; press Ctrl-C again to end at once\n"
-                .into()
-        )
-    );
+    let (code, errors) = serving.end();
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(errors.contains("press Ctrl-C again to end at once"), "{errors}");
+    assert!(!errors.contains('\u{1b}'), "colours are for terminals: {errors:?}");
+}
+
+#[test]
+fn a_model_that_has_no_room_is_not_served_and_the_api_says_why() {
+    let home = tempfile::tempdir().unwrap();
+    let path = model();
+    let serving = Serving::start(home.path(), &["--model", path.to_str().unwrap(), "--memory", "100 kB"]);
+    assert_eq!(serving.said["serving"], false, "{}", serving.said);
+    let reply = ask(serving.host(), serving.said["model"].as_str().unwrap());
+    assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("not_serving"), "{reply}");
+    assert!(reply.to_ascii_lowercase().contains("retry-after: "), "{reply}");
 }
 
 #[test]
@@ -119,14 +122,12 @@ fn what_cannot_be_served_is_said_with_place_and_cure() {
     let path = model();
     let path = path.to_str().unwrap();
     let serve = |arguments: &[&str], code| {
-        refused(&[&["serve", "--api", "127.0.0.1:0", "--home", home_name], arguments].concat(), code)
+        refused(&[&["serve", "--home", home_name][..], &ALONE, arguments].concat(), code)
     };
     assert!(serve(&[], 2).contains("--model"));
     assert!(serve(&["--model", "no-such.gguf"], 2).contains("cannot read no-such.gguf"));
     let other = serve(&["--model", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], 2);
     assert!(other.contains("is not a GGUF file"), "{other}");
-    let room = serve(&["--model", path, "--memory", "100 kB"], 1);
-    assert!(room.contains("no room") && room.contains("--context"), "{room}");
     assert!(serve(&["--model", path, "--memory", "much"], 2).contains("--memory"));
     assert!(serve(&["--model", path, "--context", "0"], 2).contains("at least 1"));
     let address = refused(&["serve", "--model", path, "--api", "here", "--home", home_name], 2);
