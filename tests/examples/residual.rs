@@ -1,12 +1,12 @@
 //! What the types of the residual stream cost a model: `cargo run --release -p tests --example residual -- MODEL.gguf`.
 //!
-//! First the greatest magnitude after each layer over the fixed text of the tests. Then for each type its bytes a token,
-//! the text's perplexity, how far the log-probabilities of the text's tokens are from those with f32 in the mean, how
-//! often the likeliest token is another, and how many greedy answers go the same way. The model is cut in three, which
-//! only q8 can see. f32 at a lower level of the kernels stands beside them: what rounding of the last bits does alone.
+//! For each type, over the fixed text of the tests: its bytes a token, the perplexity, how far the log-probabilities of the
+//! text's tokens are from those with f32 in the mean, how often the likeliest token is another, and how many greedy answers
+//! go the same way. The model is cut in three, which only q8 can see. f32 at the plain level of the kernels stands
+//! beside them: what rounding of the last bits does alone. Then the greatest magnitude after each layer.
 //!
-//! With `--f32` weights and activations are f32 too, so that nothing but the residual stream is rounded; answers are left
-//! out, since that is slow.
+//! With `--f32` weights and activations are f32 too, so that nothing but the residual stream is rounded. Answers are slow:
+//! they come with `--answers`.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,20 +25,18 @@ const ANSWER: usize = 48;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (path, precision) = match arguments.as_slice() {
-        [path] => (path, Precision::Quantised),
-        [flag, path] if flag == "--f32" => (path, Precision::F32),
-        _ => {
-            eprintln!("error: give one model: `residual model.gguf` or `residual --f32 model.gguf`");
-            return ExitCode::from(2);
-        }
+    let (flags, paths): (Vec<&String>, Vec<&String>) =
+        arguments.iter().partition(|text| text.starts_with("--"));
+    let has = |flag: &str| flags.iter().any(|text| *text == flag);
+    let [path] = paths.as_slice() else {
+        eprintln!("error: give one model: `residual [--f32] [--answers] model.gguf`");
+        return ExitCode::from(2);
     };
     match GgufFile::open(Path::new(path)) {
         Ok(file) => {
-            if precision == Precision::Quantised {
-                greatest(&file);
-            }
-            types(&file, precision);
+            let precision = if has("--f32") { Precision::F32 } else { Precision::Quantised };
+            types(&file, precision, has("--answers"));
+            greatest(&file);
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -83,13 +81,14 @@ struct Seen {
     answers: Vec<Vec<u32>>,
 }
 
-fn types(file: &GgufFile, precision: Precision) {
+fn types(file: &GgufFile, precision: Precision, answers: bool) {
     let shape = node::real::arch::shape(file).expect("a known architecture");
     println!(
         "level type bytes perplexity mean-difference other-likeliest same-answers tokens-before-they-part"
     );
     let run = |level, residual| {
-        seen(file, &EngineOptions { level, precision, residual, ..EngineOptions::default() })
+        let options = EngineOptions { threads: 1, level, precision, residual, ..EngineOptions::default() };
+        seen(file, &options, answers)
     };
     let exact = run(Level::best(), Residual::F32);
     let tell = |level: Level, residual: Residual, seen: &Seen| {
@@ -107,14 +106,13 @@ fn types(file: &GgufFile, precision: Precision) {
         );
     };
     tell(Level::best(), Residual::F32, &exact);
-    let lower = if Level::best() == Level::Avx512 { Level::Avx2 } else { Level::Portable };
-    tell(lower, Residual::F32, &run(lower, Residual::F32));
+    tell(Level::Portable, Residual::F32, &run(Level::Portable, Residual::F32));
     for residual in [Residual::Bf16, Residual::F16, Residual::Q8] {
         tell(Level::best(), residual, &run(Level::best(), residual));
     }
 }
 
-fn seen(file: &GgufFile, options: &EngineOptions) -> Seen {
+fn seen(file: &GgufFile, options: &EngineOptions, answers: bool) -> Seen {
     let layers = file.model().expect("a model").layer_count();
     let mut chain = Chain::load(file, &[layers / 3, 2 * layers / 3], options);
     let mut seen = Seen { surprises: Vec::new(), likeliest: Vec::new(), answers: Vec::new() };
@@ -123,7 +121,7 @@ fn seen(file: &GgufFile, options: &EngineOptions) -> Seen {
             seen.surprises.push(surprise(logits, next));
             seen.likeliest.push(likeliest(logits));
         });
-        if options.precision == Precision::Quantised {
+        if answers {
             seen.answers.extend(piece.chunks_exact(PROMPT).map(|prompt| answer(&mut chain, prompt)));
         }
     }
