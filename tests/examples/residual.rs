@@ -1,14 +1,19 @@
 //! What the types of the residual stream cost a model: `cargo run --release -p tests --example residual -- MODEL.gguf`.
 //!
-//! The greatest magnitude after each layer over the fixed text of the tests, and for each type its bytes a token, the
-//! text's perplexity, how often the likeliest token is another than with f32 along the text, and how many greedy answers
-//! go the same way. The model is cut in three, which only q8 can see.
+//! First the greatest magnitude after each layer over the fixed text of the tests. Then for each type its bytes a token,
+//! the text's perplexity, how far the log-probabilities of the text's tokens are from those with f32 in the mean, how
+//! often the likeliest token is another, and how many greedy answers go the same way. The model is cut in three, which
+//! only q8 can see. f32 at a lower level of the kernels stands beside them: what rounding of the last bits does alone.
+//!
+//! With `--f32` weights and activations are f32 too, so that nothing but the residual stream is rounded; answers are left
+//! out, since that is slow.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use node::engine::{Sampling, Want, WorkOut};
 use node::real::cpu::{EngineOptions, Residual};
+use node::real::kernels::{Level, Precision};
 use node::wire::Payload;
 use planner::model::gguf::GgufFile;
 use tests::chain::{Chain, Part};
@@ -20,14 +25,20 @@ const ANSWER: usize = 48;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [path] = arguments.as_slice() else {
-        eprintln!("error: give one model: `residual model.gguf`");
-        return ExitCode::from(2);
+    let (path, precision) = match arguments.as_slice() {
+        [path] => (path, Precision::Quantised),
+        [flag, path] if flag == "--f32" => (path, Precision::F32),
+        _ => {
+            eprintln!("error: give one model: `residual model.gguf` or `residual --f32 model.gguf`");
+            return ExitCode::from(2);
+        }
     };
     match GgufFile::open(Path::new(path)) {
         Ok(file) => {
-            greatest(&file);
-            types(&file);
+            if precision == Precision::Quantised {
+                greatest(&file);
+            }
+            types(&file, precision);
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -37,15 +48,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(residual: Residual) -> EngineOptions {
-    EngineOptions { residual, ..EngineOptions::default() }
-}
-
 /// The greatest magnitude after each layer but the last, and the root of the mean square.
 fn greatest(file: &GgufFile) {
     let shape = node::real::arch::shape(file).expect("a known architecture");
     let cuts: Vec<u32> = (1..shape.layers).collect();
-    let mut chain = Chain::load(file, &cuts, &options(Residual::F32));
+    let mut chain =
+        Chain::load(file, &cuts, &EngineOptions { residual: Residual::F32, ..EngineOptions::default() });
     let mut found = vec![(0f32, 0f64, 0u64); cuts.len()];
     for tokens in pieces(file) {
         let rows = tokens.len();
@@ -69,48 +77,57 @@ fn greatest(file: &GgufFile) {
 
 /// What a type does to a model.
 struct Seen {
-    perplexity: f64,
+    /// Of each token that follows, and the likeliest in its place.
+    surprises: Vec<f64>,
     likeliest: Vec<u32>,
     answers: Vec<Vec<u32>>,
 }
 
-fn types(file: &GgufFile) {
+fn types(file: &GgufFile, precision: Precision) {
     let shape = node::real::arch::shape(file).expect("a known architecture");
     println!(
-        "type, bytes a token, perplexity, other likeliest tokens, same answers, tokens before they part"
+        "level type bytes perplexity mean-difference other-likeliest same-answers tokens-before-they-part"
     );
-    let exact = seen(file, Residual::F32);
-    for residual in Residual::ALL {
-        let seen = if residual == Residual::F32 { None } else { Some(seen(file, residual)) };
-        let seen = seen.as_ref().unwrap_or(&exact);
+    let run = |level, residual| {
+        seen(file, &EngineOptions { level, precision, residual, ..EngineOptions::default() })
+    };
+    let exact = run(Level::best(), Residual::F32);
+    let tell = |level: Level, residual: Residual, seen: &Seen| {
+        let count = exact.likeliest.len();
+        let perplexity = (seen.surprises.iter().sum::<f64>() / count as f64).exp();
+        let apart = seen.surprises.iter().zip(&exact.surprises).map(|(a, b)| (a - b).abs()).sum::<f64>();
         let others = seen.likeliest.iter().zip(&exact.likeliest).filter(|(a, b)| a != b).count();
-        let parts = |(a, b): (&Vec<u32>, &Vec<u32>)| a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        let parts: Vec<usize> = seen.answers.iter().zip(&exact.answers).map(parts).collect();
+        let same = |(a, b): (&Vec<u32>, &Vec<u32>)| a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let same: Vec<usize> = seen.answers.iter().zip(&exact.answers).map(same).collect();
+        let (whole, answers) = (same.iter().filter(|same| **same == ANSWER).count(), same.len());
+        let (before, all) = (same.iter().sum::<usize>(), answers * ANSWER);
+        let (bytes, apart) = (residual.row_bytes(shape.hidden), apart / count as f64);
         println!(
-            "{residual:>5} {:>6} {:.4} {others} of {} {} of {} {} of {}",
-            residual.row_bytes(shape.hidden),
-            seen.perplexity,
-            exact.likeliest.len(),
-            parts.iter().filter(|same| **same == ANSWER).count(),
-            parts.len(),
-            parts.iter().sum::<usize>(),
-            parts.len() * ANSWER,
+            "{level} {residual} {bytes} {perplexity:.4} {apart:.5} {others}/{count} {whole}/{answers} {before}/{all}"
         );
+    };
+    tell(Level::best(), Residual::F32, &exact);
+    let lower = if Level::best() == Level::Avx512 { Level::Avx2 } else { Level::Portable };
+    tell(lower, Residual::F32, &run(lower, Residual::F32));
+    for residual in [Residual::Bf16, Residual::F16, Residual::Q8] {
+        tell(Level::best(), residual, &run(Level::best(), residual));
     }
 }
 
-fn seen(file: &GgufFile, residual: Residual) -> Seen {
+fn seen(file: &GgufFile, options: &EngineOptions) -> Seen {
     let layers = file.model().expect("a model").layer_count();
-    let mut chain = Chain::load(file, &[layers / 3, 2 * layers / 3], &options(residual));
-    let (mut sum, mut best, mut answers) = (0.0, Vec::new(), Vec::new());
+    let mut chain = Chain::load(file, &[layers / 3, 2 * layers / 3], options);
+    let mut seen = Seen { surprises: Vec::new(), likeliest: Vec::new(), answers: Vec::new() };
     for piece in pieces(file) {
         second_half(&mut chain, &piece, |logits, next| {
-            sum += surprise(logits, next);
-            best.push(likeliest(logits));
+            seen.surprises.push(surprise(logits, next));
+            seen.likeliest.push(likeliest(logits));
         });
-        answers.extend(piece.chunks_exact(PROMPT).map(|prompt| answer(&mut chain, prompt)));
+        if options.precision == Precision::Quantised {
+            seen.answers.extend(piece.chunks_exact(PROMPT).map(|prompt| answer(&mut chain, prompt)));
+        }
     }
-    Seen { perplexity: (sum / best.len() as f64).exp(), likeliest: best, answers }
+    seen
 }
 
 fn answer(chain: &mut Chain, prompt: &[u32]) -> Vec<u32> {

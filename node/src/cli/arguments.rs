@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use planner::plan::LayerRange;
 
+use super::doctor::Doctor;
 use super::models::Models;
+use super::plan::Plan;
 use super::serve::Serve;
 use super::status::Status;
 use crate::real::kernels::Level;
@@ -27,7 +29,7 @@ Examples:
 
 Exit code: 0 done, 1 the model cannot be used, 2 wrong usage or a wrong file, 130 interrupted.";
 
-/// Runs large language models on this machine; as one of a mesh in a later release.
+/// Runs large language models on this machine, or over several.
 #[derive(Debug, Parser)]
 #[command(name = "meshwright", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(max_term_width = 110)]
@@ -58,6 +60,10 @@ pub(super) enum Command {
     },
     /// Show how a node is that serves: what it serves, with whom, and who is asking.
     Status(Status),
+    /// Show what the planner makes of the machines of the mesh.
+    Plan(Plan),
+    /// Find out what keeps this machine from serving, and say how to mend it.
+    Doctor(Doctor),
     /// List the GGUF files that are there, and whether they run on this machine.
     Models(Models),
     /// Measure how fast a model runs on this machine.

@@ -74,6 +74,9 @@ pub(super) enum Failure {
     /// Nobody answers at an address, or not as a node does.
     #[error("{0}")]
     Asking(String),
+    /// Something must be mended.
+    #[error("{0} to mend, see above")]
+    Unwell(usize),
     /// The program could not start.
     #[error("{0}")]
     Start(String),

@@ -2,6 +2,7 @@
 //!
 //! * `arguments`: what may be typed.
 //! * [`serve`]: a model behind the API. [`status`]: how a node is. [`models`]: which files are there.
+//! * [`plan`]: what the planner makes of the mesh. [`doctor`]: what to mend.
 //! * [`inspect`]: what a GGUF file holds. [`run`]: a chat, or one answer. [`bench`]: how fast a model runs here.
 //! * [`profile`]: the same as the planner sees it.
 //! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
@@ -9,11 +10,13 @@
 
 mod arguments;
 mod bench;
+mod doctor;
 mod failure;
 mod figures;
 mod inspect;
 mod loading;
 mod models;
+mod plan;
 mod profile;
 mod run;
 mod serve;
@@ -36,6 +39,8 @@ pub fn main() -> ExitCode {
         Command::Join { mesh, serve } => serve::serve(serve.joining(mesh), true),
         Command::Invite { home } => invite(home.as_deref()),
         Command::Status(status) => status::status(&status),
+        Command::Plan(asked) => plan::plan(&asked),
+        Command::Doctor(asked) => doctor::doctor(&asked),
         Command::Models(models) => models::models(&models),
         Command::Completions { shell } => completions(shell),
         Command::Bench(bench) => bench::bench(&bench),

@@ -47,6 +47,24 @@ pub(super) fn models(asked: &Models) -> Result<(), Failure> {
     if asked.json { print_json(&found) } else { print(&page(&found, &asked.dir)) }
 }
 
+/// How many files in these directories run here, and how many do not.
+///
+/// # Errors
+/// [`Failure::Read`] for a directory that cannot be read.
+pub(super) fn runnable(dirs: &[PathBuf]) -> Result<(usize, usize), Failure> {
+    let mut counts = (0, 0);
+    for dir in dirs {
+        for path in files(dir)? {
+            if look(&path).runs {
+                counts.0 += 1;
+            } else {
+                counts.1 += 1;
+            }
+        }
+    }
+    Ok(counts)
+}
+
 /// The models of a directory by name; of a split one its first part.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let refused = |cause| Failure::Read { file: dir.into(), cause };

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use clap::Args;
 
+use planner::units::fmt_bytes;
+
 use super::failure::Failure;
 use super::figures::{count, plural};
 use super::{print, print_json, serve};
@@ -29,12 +31,19 @@ pub(super) struct Status {
 }
 
 pub(super) fn status(asked: &Status) -> Result<(), Failure> {
-    let host = host(&asked.api)?;
-    let body = get(host, "/status")?;
-    let health: Health = serde_json::from_str(&body).map_err(|why| {
-        Failure::Asking(format!("what answers at {host} is no node of this release: {why}"))
-    })?;
+    let health: Health = ask(&asked.api, "/status")?;
     if asked.json { print_json(&health) } else { print(&page(&health)) }
+}
+
+/// What the node at `api` says under `path`.
+///
+/// # Errors
+/// [`Failure::Asking`] where nobody answers, or not as a node.
+pub(super) fn ask<T: serde::de::DeserializeOwned>(api: &str, path: &str) -> Result<T, Failure> {
+    let host = host(api)?;
+    let body = get(host, path)?;
+    serde_json::from_str(&body)
+        .map_err(|why| Failure::Asking(format!("what answers at {host} is no node of this release: {why}")))
 }
 
 /// `127.0.0.1:9337` of `http://127.0.0.1:9337/v1`.
@@ -74,7 +83,8 @@ fn get(host: &str, path: &str) -> Result<String, Failure> {
 }
 
 fn page(health: &Health) -> String {
-    let Health { serving, why, node, version, models, sessions, epoch, peers, plan } = health;
+    let Health { serving, why, node, version, models, sessions, epoch, peers, plan, received, troubles } =
+        health;
     let state =
         if *serving { "serving".into() } else { format!("not serving: {}", why.as_deref().unwrap_or("?")) };
     let mut page = format!("{node} (meshwright {version}) is {state}\n\n");
@@ -91,6 +101,17 @@ fn page(health: &Health) -> String {
             lost.join(", ")
         ),
     });
+    for (whom, what) in troubles {
+        page.push_str(&format!("  trouble   {whom}: {what}\n"));
+    }
+    let all: u64 = received.values().sum();
+    if all > 0 {
+        let kinds = received.iter().filter(|(_, bytes)| **bytes > 0);
+        let kinds: Vec<String> = kinds
+            .map(|(kind, bytes)| format!("{} of {}", fmt_bytes(*bytes), kind.replace('_', " ")))
+            .collect();
+        page.push_str(&format!("  received  {}\n", kinds.join(", ")));
+    }
     if let Some(plan) = plan {
         page.push_str(&plan_page(plan, *epoch));
     }

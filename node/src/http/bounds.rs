@@ -11,6 +11,8 @@ pub struct Bounds {
     pub head_time: Duration,
     /// How long its body may take.
     pub body_time: Duration,
+    /// How long a client may read nothing of what is there for it.
+    pub stall_time: Duration,
     /// Largest body, bytes.
     pub body_bytes: usize,
     /// Bodies above `small_body_bytes` that are read or turned into tokens at once; more wait.
@@ -44,6 +46,7 @@ impl Default for Bounds {
             connections: 512,
             head_time: Duration::from_secs(30),
             body_time: Duration::from_secs(30),
+            stall_time: Duration::from_secs(60),
             body_bytes: 8 << 20,
             large_bodies: 8,
             small_body_bytes: 256 << 10,

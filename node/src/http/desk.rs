@@ -1,10 +1,12 @@
 //! The node as the API sees it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::head::{Replies, Request};
+use crate::ids::Token;
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// A model that can be asked.
@@ -22,6 +24,30 @@ pub struct Served {
     pub context: u32,
     /// When it was first served, seconds since 1970.
     pub created: i64,
+    /// The longest token's text, bytes: shorter texts may fit the context, others cannot.
+    token_bytes_max: usize,
+}
+
+impl Served {
+    /// A model that is served from now on, under the name `id`; its file calls it `name`.
+    pub fn new(id: String, name: String, tokenizer: Tokenizer, template: ChatTemplate, context: u32) -> Self {
+        let tokens = (0..u32::try_from(tokenizer.len()).unwrap_or(u32::MAX)).map(Token);
+        let bytes = |token| tokenizer.bytes(token).len().max(tokenizer.piece(token).map_or(0, str::len));
+        let token_bytes_max = tokens.map(bytes).max().unwrap_or(1).max(1);
+        let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
+        Self { id, name, tokenizer, template, context, created: super::shapes::now(), token_bytes_max }
+    }
+
+    /// The same with another context.
+    #[must_use]
+    pub fn with_context(&self, context: u32) -> Self {
+        Self { context, ..self.clone() }
+    }
+
+    /// The fewest tokens that a text of so many bytes can have: what is too long by this need not be read.
+    pub(super) fn tokens_min(&self, bytes: usize) -> usize {
+        bytes / self.token_bytes_max
+    }
 }
 
 /// What the API needs of a node.
@@ -35,6 +61,54 @@ pub trait Desk: Send + Sync + 'static {
 
     /// How the node is.
     fn health(&self) -> Health;
+
+    /// What the planner makes of the machines that are known now.
+    fn advice(&self) -> Advice;
+}
+
+/// What the planner says: what `GET /plan` and `meshwright plan` show.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Advice {
+    /// Of which model.
+    pub model: String,
+    /// The machines of the mesh.
+    pub machines: Vec<MachineHealth>,
+    /// Why there is no plan.
+    pub refusal: Option<String>,
+    /// The best plan for one stream.
+    pub proposal: Option<Proposal>,
+    /// Machines without layers, and why.
+    pub left_out: Vec<String>,
+    /// Changes that would make it better, best first.
+    pub would_help: Vec<String>,
+}
+
+/// A machine as the planner sees it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MachineHealth {
+    /// What people call it.
+    pub name: String,
+    /// What computes there.
+    pub device: String,
+    /// Memory that plans may use, bytes.
+    pub usable_bytes: u64,
+    /// How fast it reads weights, bytes per second.
+    pub bytes_per_s: f64,
+    /// Whether the model's file is on its disk.
+    pub has_model: bool,
+}
+
+/// A plan and what is predicted of it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Proposal {
+    /// The plan.
+    pub plan: PlanHealth,
+    /// Time per token of one stream, milliseconds.
+    pub tpot_ms: f64,
+    /// Time to the first token, milliseconds.
+    pub ttft_ms: f64,
+    /// Where a token's time goes: what, milliseconds.
+    pub parts: Vec<(String, f64)>,
 }
 
 /// How a node is: what `GET /health`, `GET /status` and `meshwright status` show.
@@ -56,6 +130,12 @@ pub struct Health {
     pub epoch: u64,
     /// Other nodes of the mesh.
     pub peers: Vec<PeerHealth>,
+    /// Bytes that came from other nodes since the start, by what they were.
+    #[serde(default)]
+    pub received: BTreeMap<String, u64>,
+    /// What is wrong with whom, in words.
+    #[serde(default)]
+    pub troubles: BTreeMap<String, String>,
     /// What is served by whom.
     pub plan: Option<PlanHealth>,
 }

@@ -59,7 +59,7 @@ impl Fault {
     /// Prompt and answer do not fit the context.
     pub(super) fn too_long(param: &str, tokens: usize, context: u32) -> Self {
         let message = format!(
-            "This model's maximum context length is {context} tokens, and the prompt has {tokens}. Shorten it, or serve the \
+            "This model's maximum context length is {context} tokens, and the prompt has at least {tokens}. Shorten it, or serve the \
              model with a longer --context."
         );
         Self { param: Some(param.into()), code: Some("context_length_exceeded"), ..Self::request(message) }

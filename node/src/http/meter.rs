@@ -11,6 +11,7 @@ use crate::clock::{Clock as _, Instant, TokioClock};
 const METADATA: Metadata<'static> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
 
 const REQUESTS: &str = "meshwright_http_requests_total";
+const RECEIVED: &str = "meshwright_received_bytes_total";
 const TTFT: &str = "meshwright_time_to_first_token_seconds";
 const TPOT: &str = "meshwright_time_per_output_token_seconds";
 
@@ -73,6 +74,11 @@ impl Meter {
             None,
             "Requests answered, by address and status.".into(),
         );
+        recorder.describe_counter(
+            KeyName::from_const_str(RECEIVED),
+            None,
+            "Bytes that came from other nodes, by what it was.".into(),
+        );
         Self {
             page: recorder.handle(),
             prompt_tokens: counter("meshwright_prompt_tokens_total", "Tokens of prompts taken on."),
@@ -99,6 +105,10 @@ impl Meter {
         self.sessions.set(health.sessions as f64);
         self.epoch.set(health.epoch as f64);
         self.serving.set(if health.serving { 1.0 } else { 0.0 });
+        for (kind, bytes) in &health.received {
+            let key = Key::from_parts(RECEIVED, vec![Label::new("kind", kind.clone())]);
+            self.recorder.register_counter(&key, &METADATA).absolute(*bytes);
+        }
         self.page.render()
     }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`Desk`], [`Served`], [`Health`]: the node as the API sees it.
 //! * [`Server`] takes connections, [`Api`] answers requests, within [`Bounds`]; [`Meter`] counts.
-//! * `guard`, `body`: who may ask, and how much. `routes`: which address is what.
+//! * `guard`, `body`, `stall`: who may ask, how much, and for how long. `routes`: which address is what.
 //! * `asked`: what a request wants, out of JSON; prompts become tokens. `fields` reads JSON and names what is wrong.
 //! * `speech`: tokens become text, up to what ends it. `talk`: the answers of a request at once.
 //! * `shapes`: the objects that clients get; `sse`: as a stream. `fault`: errors, in the same form as OpenAI's.
@@ -21,10 +21,13 @@ mod server;
 mod shapes;
 mod speech;
 mod sse;
+mod stall;
 mod talk;
 
 pub use self::bounds::Bounds;
-pub use self::desk::{Desk, Health, PeerHealth, PlanHealth, ReplicaHealth, Served, StageHealth};
+pub use self::desk::{
+    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
+};
 pub use self::entropy::session;
 pub use self::meter::Meter;
 pub use self::routes::Api;

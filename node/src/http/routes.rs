@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -28,12 +29,13 @@ use crate::clock::{Clock as _, TokioClock};
 const MODEL: &str = "/v1/models/";
 
 /// Addresses, with the methods that each takes.
-const ADDRESSES: [(&str, &str); 6] = [
+const ADDRESSES: [(&str, &str); 8] = [
     ("/v1/models", "GET"),
     ("/v1/chat/completions", "POST"),
     ("/v1/completions", "POST"),
     ("/health", "GET"),
     ("/metrics", "GET"),
+    ("/plan", "GET"),
     ("/status", "GET"),
 ];
 
@@ -96,6 +98,7 @@ impl Api {
             .route("/v1/completions", post(completion))
             .route("/health", get(health))
             .route("/metrics", get(metrics))
+            .route("/plan", get(plan))
             .route("/status", get(status))
             .method_not_allowed_fallback(wrong_method)
             .fallback(wrong_path)
@@ -109,7 +112,11 @@ async fn models(State(shared): State<Arc<Shared>>) -> Json<Value> {
     Json(json!({ "object": "list", "data": models }))
 }
 
-async fn model(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Json<Value>, Fault> {
+async fn model(
+    State(shared): State<Arc<Shared>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Json<Value>, Fault> {
+    let Path(id) = id.map_err(|why| Fault::request(format!("The model's name cannot be read: {why}.")))?;
     Ok(Json(shapes::model(&*asked::find(&*shared.desk, &id)?)))
 }
 
@@ -123,6 +130,10 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn status(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.desk.health()).into_response()
+}
+
+async fn plan(State(shared): State<Arc<Shared>>) -> Response {
+    Json(shared.desk.advice()).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {

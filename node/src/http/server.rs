@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::routes::Api;
+use super::stall::Impatient;
 use crate::clock::Clock as _;
 
 /// After a connection could not be taken, for want of file descriptors, the next is tried for this much later.
@@ -69,6 +70,9 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
+                    // Each token leaves at once.
+                    let _ = stream.set_nodelay(true);
+                    let stream = Impatient::new(stream, clock, bounds.stall_time);
                     let (protocol, service, ended) = (protocol.clone(), service.clone(), ended.clone());
                     connections.spawn(async move {
                         connection(stream, &protocol, service, ended).await;
@@ -93,13 +97,11 @@ impl Server {
 }
 
 async fn connection(
-    stream: TcpStream,
+    stream: Impatient,
     protocol: &hyper::server::conn::http1::Builder,
     service: TowerToHyperService<axum::Router>,
     mut ended: watch::Receiver<bool>,
 ) {
-    // Each token leaves at once.
-    let _ = stream.set_nodelay(true);
     let mut serving = pin!(protocol.serve_connection(TokioIo::new(stream), service));
     let done = tokio::select! {
         biased;

@@ -59,14 +59,32 @@ impl Paper {
         reply
     }
 
-    /// Part of a stream: more of an answer.
-    pub(super) fn piece(&mut self, answer: usize, piece: &Piece) -> Value {
-        self.chunk(answer, piece, None)
+    /// Parts of a stream: more of an answer.
+    pub(super) fn piece(&mut self, answer: usize, piece: &Piece) -> Vec<Value> {
+        let (mut chunks, is_first) = self.begin(answer);
+        if !piece.text.is_empty() || !piece.words.is_empty() || (is_first && self.form == Form::Completion) {
+            chunks.push(self.chunk(answer, piece, is_first, None));
+        }
+        chunks
     }
 
-    /// Part of a stream: an answer's end.
-    pub(super) fn ended(&mut self, answer: usize, finish: Finish) -> Value {
-        self.chunk(answer, &Piece::default(), Some(finish))
+    /// Parts of a stream: an answer's end.
+    pub(super) fn ended(&mut self, answer: usize, finish: Finish) -> Vec<Value> {
+        let (mut chunks, is_first) = self.begin(answer);
+        chunks.push(self.chunk(answer, &Piece::default(), is_first, Some(finish)));
+        chunks
+    }
+
+    /// What comes first of an answer, and whether it comes now. A chat's begins with a part that says who speaks and
+    /// nothing else: clients that add parts up take the first one twice.
+    fn begin(&mut self, answer: usize) -> (Vec<Value>, bool) {
+        let is_first = !std::mem::replace(&mut self.begun[answer], true);
+        if !is_first || self.form == Form::Completion {
+            return (Vec::new(), is_first);
+        }
+        let delta = json!({ "role": "assistant", "content": "" });
+        let choice = json!({ "index": answer, "delta": delta, "logprobs": null, "finish_reason": null });
+        (vec![self.part(choice)], true)
     }
 
     /// The last part of a stream whose client asked for it.
@@ -96,14 +114,18 @@ impl Paper {
         json!({ "prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens })
     }
 
-    fn chunk(&mut self, answer: usize, piece: &Piece, finish: Option<Finish>) -> Value {
-        let is_first = !std::mem::replace(&mut self.begun[answer], true);
+    fn chunk(&self, answer: usize, piece: &Piece, is_first: bool, finish: Option<Finish>) -> Value {
         let mut choice = json!({ "index": answer, "finish_reason": finish.map(Finish::as_str) });
         match self.form {
-            Form::Chat => choice["delta"] = delta(&piece.text, is_first),
+            Form::Chat if piece.text.is_empty() => choice["delta"] = json!({}),
+            Form::Chat => choice["delta"] = json!({ "content": piece.text }),
             Form::Completion => choice["text"] = self.text(answer, &piece.text, is_first).into(),
         }
         choice["logprobs"] = self.logprobs(answer, &piece.words, finish.is_some());
+        self.part(choice)
+    }
+
+    fn part(&self, choice: Value) -> Value {
         let mut chunk = self.object(self.chunk_object(), vec![choice]);
         if self.asked.include_usage {
             chunk["usage"] = Value::Null;
@@ -145,18 +167,6 @@ impl Paper {
             }
         }
     }
-}
-
-/// What a chat's stream adds.
-fn delta(text: &str, is_first: bool) -> Value {
-    let mut delta = Map::new();
-    if is_first {
-        delta.insert("role".into(), "assistant".into());
-    }
-    if is_first || !text.is_empty() {
-        delta.insert("content".into(), text.into());
-    }
-    delta.into()
 }
 
 fn chat_word(served: &Served, word: &Word) -> Value {

@@ -51,11 +51,11 @@ async fn next(mut stream: Stream) -> Option<(Vec<Result<Event, Infallible>>, Str
 impl Stream {
     fn write(&mut self, answer: usize, said: &Said) -> Vec<Event> {
         match said {
-            Said::Piece(piece) => vec![data(&self.paper.piece(answer, piece))],
+            Said::Piece(piece) => self.paper.piece(answer, piece).iter().map(data).collect(),
             Said::Ended { finish, tokens } => {
                 self.tokens += tokens;
                 self.left -= 1;
-                let mut events = vec![data(&self.paper.ended(answer, *finish))];
+                let mut events: Vec<Event> = self.paper.ended(answer, *finish).iter().map(data).collect();
                 if self.left == 0 {
                     self.over = true;
                     events.extend(self.include_usage.then(|| data(&self.paper.total(self.tokens))));

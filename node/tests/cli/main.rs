@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
 
+mod serve;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -59,7 +61,9 @@ fn json(arguments: &[&str]) -> Value {
 #[test]
 fn help_names_every_command_and_option() {
     let help = done(&["--help"], "");
-    for word in ["run", "bench", "inspect", "Examples:", "Exit code:"] {
+    for word in
+        ["run", "serve", "status", "models", "bench", "inspect", "completions", "Examples:", "Exit code:"]
+    {
         assert!(help.contains(word), "{help}");
     }
     let run = done(&["run", "--help"], "");

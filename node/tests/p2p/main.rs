@@ -40,6 +40,7 @@ fn config(key: &Key, mesh: &MeshKey, listen: &str, join: Vec<Multiaddr>) -> NetC
         mesh: mesh.clone(),
         listen: vec![listen.parse().unwrap()],
         join,
+        remembered: Vec::new(),
         announce: Announce::Only(Vec::new()),
         mdns: false,
         frame_bytes: 1 << 20,
@@ -134,6 +135,7 @@ async fn frames_arrive_in_order_over_tcp_and_quic_in_both_directions() {
             soon("frames", async { tokio::join!(sending, receiving) }).await;
             let received = to.net.received().by_kind();
             assert_eq!(received[0], ("activations", 904_004));
+            assert_eq!(received[4], ("weights", 0));
         }
     }
 }

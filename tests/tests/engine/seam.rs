@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 
 use node::engine::{Engine, EngineError, Input, Sampling, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
-use node::real::cpu::{CpuEngine, DirectEngine, EngineOptions};
+use node::real::cpu::{CpuEngine, DirectEngine, EngineOptions, Residual};
 use node::real::gguf::random::{Architecture, RandomModel};
+use planner::cost::constants::{FRAME_HEADER_BYTES, RING};
+use planner::cost::transfer::activation_frame_bytes;
+use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
 const SESSION: SessionId = SessionId(4);
@@ -56,4 +59,22 @@ fn both_engines_load_refuse_and_forget_as_the_seam_says() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(behaves(DirectEngine::new(files.clone(), options())));
     runtime.block_on(behaves(CpuEngine::new(files, options())));
+}
+
+#[test]
+fn the_planner_charges_what_the_residual_stream_takes_by_default() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    RandomModel::tiny(Architecture::Llama).write(&path).unwrap();
+    let model = GgufFile::open(&path).unwrap().model().unwrap();
+    for tokens in [1, 512] {
+        let charged = activation_frame_bytes(&model, &RING, tokens) - FRAME_HEADER_BYTES;
+        let values = vec![1.0; (tokens * model.hidden) as usize];
+        let taken = Residual::default().encode(&values, model.hidden as usize).len() as u64;
+        assert_eq!(
+            taken,
+            charged + 1 + u64::from(tokens),
+            "a byte each for the tensor and a token are left out"
+        );
+    }
 }

@@ -64,6 +64,18 @@ fn connections_beyond_the_bound_wait_for_their_turn() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_loses_its_connection() {
+    let at =
+        house().at(Bounds { connections: 1, stall_time: Duration::from_millis(300), ..Bounds::default() });
+    let mut deaf = Open::new(at);
+    let requests = request("GET", "/v1/models", &[], "").repeat(1000);
+    // Answers to some tens of thousands of requests are more than the system keeps for it.
+    let sent = (0..1000).take_while(|_| deaf.send(&requests)).count();
+    assert!(sent < 1000, "the server went on listening to a client that does not");
+    assert_eq!(get(at, "/v1/models").status, 200);
+}
+
+#[test]
 fn a_client_that_goes_away_frees_its_session_at_once() {
     let house = House::new(Limits::default(), false);
     let at = house.at(Bounds::default());

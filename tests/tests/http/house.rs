@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::clock::{Clock as _, TokioClock};
-use node::http::{Api, Bounds, Desk, Health, Meter, Served, Server};
+use node::http::{Advice, Api, Bounds, Desk, Health, Meter, Served, Server};
 use node::ids::{PeerId, SessionId};
 use node::probe::Silent;
 use node::real::cpu::{CpuEngine, EngineOptions};
@@ -105,6 +105,10 @@ impl Desk for House {
             ..Health::default()
         }
     }
+
+    fn advice(&self) -> Advice {
+        Advice { model: self.served.name.clone(), ..Advice::default() }
+    }
 }
 
 impl House {
@@ -127,14 +131,7 @@ impl House {
             context: CONTEXT,
             sessions: 4,
         };
-        let served = Served {
-            id: MODEL.into(),
-            name: model.name.clone(),
-            tokenizer: Arc::new(tokenizer),
-            template: Arc::new(template),
-            context: CONTEXT,
-            created: 7,
-        };
+        let served = Served::new(MODEL.into(), model.name.clone(), tokenizer, template, CONTEXT);
         let inside = runtime.enter();
         #[expect(clippy::disallowed_methods, reason = "the clock of a node in real time")]
         let clock = TokioClock::new(tokio::time::Instant::now(), 1);

@@ -112,6 +112,18 @@ fn a_prompt_that_the_context_does_not_hold_is_refused_with_both_figures() {
     }
 }
 
+/// Eight megabytes of one letter took half a minute to become tokens that no context holds.
+#[test]
+fn a_text_that_cannot_fit_is_refused_unread() {
+    let text = "a".repeat(7 << 20);
+    let body = with(completion(), "prompt", json!([text, "b"]));
+    let response = post(address(), COMPLETION, &body);
+    assert_eq!((response.status, &response.error()["param"]), (400, &json!("prompt")));
+    let words = response.error()["message"].as_str().unwrap().to_owned();
+    // A token has 64 bytes at most here: it was not counted, it was estimated.
+    assert!(words.contains(&format!("at least {}", (7 << 20) / 64)), "{words}");
+}
+
 #[test]
 fn addresses_methods_and_media_are_held_to_what_there_is() {
     let send = |method: &str, path: &str, headers: &[(&str, &str)], body: &str| {

@@ -152,7 +152,7 @@ impl Asking {
         play: &P,
         compute_error: (f64, f64),
     ) -> (Recorder, Vec<Vec<Told>>) {
-        let recorder = Recorder::new(self.fleet.nodes.iter().map(|n| n.name.clone()).collect(), false);
+        let recorder = Recorder::new(self.fleet.nodes.iter().map(|n| n.name.clone()).collect(), true);
         let spec = MeshSpec {
             fleet: self.fleet.clone(),
             model: Arc::clone(&self.model),

@@ -149,3 +149,34 @@ fn answers_survive_a_stage_that_dies_and_comes_back_and_a_partition() {
         }
     }
 }
+
+/// Every moment at which something began or ended on a device or a link of the first answer, from the request on: between
+/// two of them nothing changes hands. Nanoseconds, ascending.
+fn boundaries(ledger: &Ledger) -> Vec<u64> {
+    let (first, last) = (5.0 * SECOND as f64 / 1e3, *emitted(ledger, 0).last().unwrap() as f64 / 1e3);
+    let ends = ledger.spans().iter().flat_map(|span| [span.from_us, span.to_us]);
+    let mut times: Vec<u64> =
+        ends.filter(|at| (first..last).contains(at)).map(|at| (at * 1e3) as u64).collect();
+    times.sort_unstable();
+    times.dedup();
+    times
+}
+
+#[test]
+fn a_stage_killed_at_any_boundary_of_a_frame_loses_no_token() {
+    let (fleet, tokens) = (fixture::wifi(3), 4);
+    let times = boundaries(&play_with("turmoil", &fleet, 1, tokens, &[]).ledger());
+    assert!(times.len() > 30, "only {} boundaries", times.len());
+    let mut resumed = 0;
+    for at in times {
+        for victim in [1, 2].map(NodeId) {
+            let faults = [(at, FaultKind::Crash(victim)), (at + 3 * SECOND, FaultKind::Restart(victim))];
+            let recorder = play_with("turmoil", &fleet, 1, tokens, &faults);
+            let ledger = recorder.ledger();
+            assert_eq!(emitted(&ledger, 0).len(), tokens as usize, "{victim:?} killed at {at} ns");
+            let again = |event: &Event| matches!(event, Event::Attempted { attempt, .. } if attempt.0 > 0);
+            resumed += usize::from(ledger.events().iter().any(|r| again(&r.event)));
+        }
+    }
+    assert!(resumed > 20, "only {resumed} kills met the answer");
+}

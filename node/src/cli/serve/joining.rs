@@ -38,9 +38,10 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
     }
     let mesh = match (&asked.secret, mesh) {
         (Some(text), _) => MeshKey::new(Key::from_seed(secret(text)?)),
-        (None, invited) => remembered(home, invited)?,
+        (None, invited) => mesh_of(home, invited)?,
     };
-    join.extend(remembered_addresses(home));
+    let mut remembered = remembered_addresses(home);
+    remembered.retain(|address| !join.contains(address));
     let listen = listening(&asked.listen)?;
     let announce = match asked.announce.as_slice() {
         [] => Announce::Listening,
@@ -54,6 +55,7 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
         mesh,
         listen,
         join,
+        remembered,
         announce,
         mdns: !asked.no_mdns.unwrap_or(false),
         frame_bytes: Limits::default().frame_bytes,
@@ -61,7 +63,7 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
 }
 
 /// The mesh that was invited to, or that of before, or a new one; and that from now on.
-fn remembered(home: &Path, invited: Option<MeshKey>) -> Result<MeshKey, KeyError> {
+fn mesh_of(home: &Path, invited: Option<MeshKey>) -> Result<MeshKey, KeyError> {
     let file = home.join("mesh.key");
     match invited {
         None => Ok(MeshKey::new(Key::load_or_create(&file)?)),

@@ -1,13 +1,16 @@
 //! A node of a mesh, and the model that it serves there. A mesh may have one node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use planner::cost::predict::Load;
+use planner::fleet::Node;
 use planner::model::Model;
-use planner::place::{Ask, Constraints, Objective, Placement, Refusal, Shape, place};
-use planner::plan::{LayerRange, Plan, Stage};
+use planner::place::{
+    Ask, Candidate, Constraints, LeftOut, Objective, Placement, Refusal, Shape, place, would_help_most,
+};
+use planner::plan::{LayerRange, Plan, Prediction, Stage};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -15,7 +18,9 @@ use crate::clock::{Clock as _, Instant, TokioClock};
 use crate::control::Least;
 use crate::engine::{Engine, EngineError, Work, WorkOut};
 use crate::head::{Replies, Request};
-use crate::http::{Desk, Health, PeerHealth, PlanHealth, ReplicaHealth, Served, StageHealth};
+use crate::http::{
+    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
+};
 use crate::ids::SessionId;
 use crate::limits::Limits;
 use crate::node::{NodeConfig, NodeHandle, start};
@@ -232,7 +237,7 @@ impl Meshed {
         let planned = self.node.published().map(|published| published.plan.context);
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(context) = planned.filter(|context| *context != served.context) {
-            *served = Arc::new(Served { context, ..Served::clone(&served) });
+            *served = Arc::new(served.with_context(context));
         }
         Arc::clone(&served)
     }
@@ -309,10 +314,9 @@ impl Meshed {
         StageHealth { node: name, first: stage.layers.first, end: stage.layers.end }
     }
 
-    fn plan(&self, published: &Published) -> PlanHealth {
-        let plan = &published.plan;
+    fn plan(&self, plan: &Plan, serving: &BTreeSet<usize>) -> PlanHealth {
         let replicas = plan.replicas.iter().enumerate().map(|(i, replica)| ReplicaHealth {
-            serving: published.serving.contains_key(&i),
+            serving: serving.contains(&i),
             stages: replica.stages.iter().map(|stage| self.stage(stage)).collect(),
         });
         PlanHealth {
@@ -331,6 +335,19 @@ impl Meshed {
         others
             .map(|ad| PeerHealth { name: ad.name.clone(), alive: state.members.contains(&ad.peer) })
             .collect()
+    }
+
+    fn proposal(&self, candidate: &Candidate) -> Proposal {
+        let Prediction { tpot_ms, ttft_ms, breakdown, .. } = candidate.prediction;
+        let parts = [
+            ("computing", breakdown.compute_ms),
+            ("on the way", breakdown.latency_ms),
+            ("sending", breakdown.bandwidth_ms),
+            ("waiting", breakdown.queueing_ms),
+            ("in software", breakdown.software_ms),
+        ];
+        let parts = parts.map(|(part, ms)| (part.to_owned(), ms)).into();
+        Proposal { plan: self.plan(&candidate.plan, &BTreeSet::new()), tpot_ms, ttft_ms, parts }
     }
 
     /// Why nothing serves.
@@ -386,6 +403,33 @@ impl Desk for Meshed {
         (model == self.served().id).then(|| self.node.ask(request))
     }
 
+    fn advice(&self) -> Advice {
+        let view = self.node.view();
+        let machine = |node: &Node| MachineHealth {
+            name: node.name.clone(),
+            device: node.device.name.clone(),
+            usable_bytes: node.device.usable_bytes(),
+            bytes_per_s: node.device.bandwidth_bytes_per_s * node.device.bandwidth_efficiency,
+            has_model: node.has_model,
+        };
+        let mut advice = Advice {
+            model: self.model.name.clone(),
+            machines: view.fleet.nodes.iter().map(machine).collect(),
+            ..Advice::default()
+        };
+        match self.place() {
+            Err(why) => advice.refusal = Some(why.to_string()),
+            Ok(placement) => {
+                let left_out = |left: &LeftOut| format!("{}: {}", view.fleet.node(left.node).name, left.why);
+                advice.left_out = placement.left_out.iter().map(left_out).collect();
+                let help = would_help_most(&view.fleet, &self.model, &self.ask, &placement);
+                advice.would_help = help.into_iter().map(|change| change.text).collect();
+                advice.proposal = Some(self.proposal(&placement.recommended));
+            }
+        }
+        advice
+    }
+
     fn health(&self) -> Health {
         let published = self.node.published();
         let serving = published.as_ref().is_some_and(|published| !published.serving.is_empty());
@@ -398,7 +442,9 @@ impl Desk for Meshed {
             sessions: self.node.sessions(),
             epoch: self.node.epoch().0,
             peers: self.peers(),
-            plan: published.map(|published| self.plan(&published)),
+            troubles: self.net.state().borrow().troubles.clone(),
+            received: self.net.received().by_kind().map(|(kind, bytes)| (kind.to_owned(), bytes)).into(),
+            plan: published.map(|p| self.plan(&p.plan, &p.serving.keys().copied().collect())),
         }
     }
 }

@@ -65,14 +65,7 @@ impl Opened {
     fn served(&self, id: String, context: u32) -> Result<Served, Failure> {
         let tokenizer = Tokenizer::from_gguf(&self.file)?;
         let template = ChatTemplate::from_gguf(&self.file, &tokenizer)?;
-        Ok(Served {
-            id,
-            name: self.file.model()?.name,
-            tokenizer: Arc::new(tokenizer),
-            template: Arc::new(template),
-            context,
-            created: jiff::Timestamp::now().as_second(),
-        })
+        Ok(Served::new(id, self.file.model()?.name, tokenizer, template, context))
     }
 }
 

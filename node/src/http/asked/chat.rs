@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Asked, Common, Prompt, refuse_unless, room, served};
+use super::{Asked, Common, Prompt, encode, refuse_unless, room, served};
 use crate::http::bounds::Bounds;
 use crate::http::desk::{Desk, Served};
 use crate::http::fault::Fault;
@@ -191,7 +191,7 @@ fn tokens(
         TemplateError::Syntax { .. } => Fault::internal(why.to_string()),
         other => Fault::field("messages", format!("cannot be made into a prompt: {other}")),
     })?;
-    let tokens = served.tokenizer.encode(&prompt, false, true);
+    let tokens = encode(served, &prompt, false, "messages")?;
     if tokens.is_empty() {
         return Err(Fault::field("messages", "make an empty prompt"));
     }

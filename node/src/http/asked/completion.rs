@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Asked, Common, Prompt, refuse_unless, room, served};
+use super::{Asked, Common, Prompt, encode, refuse_unless, room, served};
 use crate::http::bounds::Bounds;
 use crate::http::desk::{Desk, Served};
 use crate::http::fault::Fault;
@@ -66,7 +66,7 @@ impl Text {
     fn tokens(self, served: &Served) -> Result<Vec<Token>, Fault> {
         let tokenizer = &served.tokenizer;
         let tokens = match self {
-            Text::Words(words) => tokenizer.encode(&words, true, true),
+            Text::Words(words) => encode(served, &words, true, "prompt")?,
             Text::Tokens(tokens) => tokens,
         };
         if !tokens.is_empty() {

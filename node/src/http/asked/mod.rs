@@ -188,6 +188,15 @@ fn refuse_unless(
     }
 }
 
+/// The tokens of a prompt. A text that no tokens could make short enough is refused before it costs any time.
+fn encode(served: &Served, text: &str, special: bool, param: &str) -> Result<Vec<Token>, Fault> {
+    let least = served.tokens_min(text.len());
+    if least > served.context as usize {
+        return Err(Fault::too_long(param, least, served.context));
+    }
+    Ok(served.tokenizer.encode(text, special, true))
+}
+
 /// How many tokens an answer may have behind a prompt: what was asked for, as far as the context reaches.
 fn room(prompt: &[Token], asked: u32, context: u32, param: &str) -> Result<u32, Fault> {
     let room = (context as usize).saturating_sub(prompt.len());

@@ -20,13 +20,11 @@ pub(super) struct Fives {
     pub(super) high: Group,
 }
 
-/// 6 bits: the upper two are [`Twos`].
+/// 6 bits, of four groups in three vectors: groups `4 * v` to `4 * v + 2` in the lower bits of vectors `3 * v` and on, the
+/// last one in their upper two, from its lowest bits on.
 #[derive(Clone, Copy, Zeroable)]
 #[repr(C)]
-pub(super) struct Sixes {
-    pub(super) low: Nibbles,
-    pub(super) high: Twos,
-}
+pub(super) struct Sixes([Group; 6]);
 
 /// 8 bits.
 #[derive(Clone, Copy, Zeroable)]
@@ -160,29 +158,27 @@ impl Codes for Sixes {
 
     #[inline(always)]
     fn set(&mut self, row: usize, codes: &[u8; COLUMNS]) {
-        self.low.set(row, codes);
-        let mut high = *codes;
-        for code in &mut high {
-            *code >>= 4;
+        let fours = codes.as_chunks::<4>().0.as_chunks::<4>().0;
+        for (vectors, four) in self.0.as_chunks_mut::<3>().0.iter_mut().zip(fours) {
+            for (i, vector) in vectors.iter_mut().enumerate() {
+                for (column, byte) in lane(vector, row).iter_mut().enumerate() {
+                    *byte = four[i][column] & 63 | (four[3][column] >> (2 * i) & 3) << 6;
+                }
+            }
         }
-        self.high.set(row, &high);
     }
 
     #[inline(always)]
     fn groups<V: Vector>(&self, any: V, part: usize) -> [V; GROUPS] {
-        let [first, last] = &self.high.0;
-        let (first, last) = (any.load(first, part), any.load(last, part));
-        let moved = [
-            first.raise::<4>(),
-            first.raise::<2>(),
-            first,
-            first.lower::<2>(),
-            last.raise::<4>(),
-            last.raise::<2>(),
-            last,
-            last.lower::<2>(),
-        ];
-        add_bits(self.low.groups(any, part), moved, 3 << 4)
+        let mut groups = [any; GROUPS];
+        for (vectors, four) in self.0.as_chunks::<3>().0.iter().zip(groups.as_chunks_mut::<4>().0) {
+            let [a, b, c] =
+                [any.load(&vectors[0], part), any.load(&vectors[1], part), any.load(&vectors[2], part)];
+            let lowest = a.lower::<6>().and(3);
+            let lower = b.lower::<4>().and_or(3 << 2, lowest);
+            *four = [a.and(63), b.and(63), c.and(63), c.lower::<2>().and_or(3 << 4, lower)];
+        }
+        groups
     }
 }
 

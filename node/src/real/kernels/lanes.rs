@@ -1,6 +1,6 @@
 //! Sixteen f32 at a time, at each level: what kernels that are no integer products are written over.
 
-use half::f16;
+use super::halves::half;
 
 /// Lanes of a vector.
 pub(in crate::real) const LANES: usize = 16;
@@ -42,7 +42,11 @@ impl Lanes for Portable {
     unsafe fn load_f16(from: *const u16) -> Self {
         // SAFETY: the caller's.
         let bits = unsafe { from.cast::<[u16; LANES]>().read_unaligned() };
-        Self(bits.map(|bits| f16::from_bits(bits).to_f32_const()))
+        let mut wide = [0.0; LANES];
+        for (wide, bits) in wide.iter_mut().zip(bits) {
+            *wide = half(bits);
+        }
+        Self(wide)
     }
 
     #[inline(always)]

@@ -5,7 +5,8 @@ use std::fmt;
 /// A set of instructions, from the one every machine has to the widest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Level {
-    /// Plain Rust, which the compiler vectorises for whatever the crate was built for.
+    /// What every processor of the target has: SSE2 on x86-64, NEON on 64-bit Arm (with its dot products where there are
+    /// any), elsewhere what the compiler makes of plain Rust.
     Portable,
     /// AVX2 with FMA and F16C: x86 since about 2013.
     Avx2,

@@ -9,7 +9,8 @@
 //! * `tile`: what a tile is; `codes` and `scales`: the ways to store its two halves; `gguf`: how they get there.
 //! * `activations`: inputs side by side, and in 8 bits.
 //! * `packed`: a row of tiles times a panel, by format, width and level.
-//! * `multiply`: the kernels, once; `vector`: the operations they are written in, plain and (`x86`) with AVX2 and AVX-512.
+//! * `multiply`: the kernels, once; `vector`: the operations they are written in, over arrays, and with AVX2 and AVX-512
+//!   (`x86`), SSE2 and NEON (which `baseline` chooses for the plain level).
 //! * `floats`: tiles of F32, F16 and BF16.
 //! * `memory`: where tiles lie.
 //! * [`attention`]: a few rows against a block of the KV cache; [`elementwise`]: norms, activations, softmax; `lanes`:
@@ -19,6 +20,7 @@
 
 mod activations;
 pub mod attention;
+mod baseline;
 mod codes;
 pub mod elementwise;
 pub(in crate::real) mod erased;
@@ -32,10 +34,14 @@ mod linear;
 mod matrix;
 mod memory;
 mod multiply;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod packed;
 mod roofline;
 pub(in crate::real) mod rounding;
 mod scales;
+#[cfg(target_arch = "x86_64")]
+mod sse2;
 #[cfg(test)]
 mod tests;
 mod tile;

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::activations::{Panel, Plain, Quantised};
+use super::baseline;
 use super::floats::{Column, Weight};
 use super::level::Level;
 use super::memory::Memory;
-use super::multiply::{multiply, multiply_floats};
 use super::tile::{COLUMNS, Codes, ROWS, Scales, Tile};
 
 /// Sums of up to 8 tokens by 16 rows.
@@ -113,7 +113,7 @@ impl<C: Codes, S: Scales, const BLOCKS: usize> Packed for Integers<C, S, BLOCKS>
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Level::Avx2 => unsafe { super::x86::avx2::multiply(tiles, records, sums) },
-            _ => multiply([0; 64], [0.0; ROWS], tiles, records, sums),
+            _ => baseline::multiply(tiles, records, sums),
         });
     }
 }
@@ -145,7 +145,7 @@ impl<W: Weight> Packed for Floats<W> {
             #[cfg(target_arch = "x86_64")]
             // SAFETY: as above.
             Level::Avx2 => unsafe { super::x86::avx2::multiply_floats(tiles, records, sums) },
-            _ => multiply_floats([0.0; ROWS], tiles, records, sums),
+            _ => baseline::multiply_floats(tiles, records, sums),
         });
     }
 }

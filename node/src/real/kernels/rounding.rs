@@ -1,10 +1,13 @@
 //! Rows of f32 rounded to what 16 bits can hold, in place: plain loops, which the compiler turns into each level's
 //! vectors. Every level gives the same bits, and what is rounded already stays as it is.
 
-use super::lanes::{LANES, at_each_level};
+use super::lanes::at_each_level;
 
 /// Bits of a magnitude.
 const MAGNITUDE: u32 = 0x7fff_ffff;
+
+/// The bits of infinity; magnitudes beyond are not numbers.
+const INFINITY: i32 = f32::INFINITY.to_bits() as i32;
 
 /// Exponents that a row of [`round_to_halves`] can have, as f32 stores them: a row below 2^-63 is rounded as if it were
 /// that large, so that neither steps nor scales leave f32's range.
@@ -25,17 +28,10 @@ fn brains_body(values: &mut [f32]) {
     }
 }
 
+/// The bits of the largest magnitude; not-a-number is above all.
 #[inline(always)]
 fn largest_magnitude(row: &[f32]) -> u32 {
-    let mut maxima = [0i32; LANES];
-    let (pieces, rest) = row.as_chunks::<LANES>();
-    for piece in pieces {
-        for (largest, value) in maxima.iter_mut().zip(piece) {
-            *largest = (*largest).max((value.to_bits() & MAGNITUDE) as i32);
-        }
-    }
-    let largest = maxima.iter().fold(0, |a: i32, b| a.max(*b)) as u32;
-    rest.iter().fold(largest, |largest, value| largest.max(value.to_bits() & MAGNITUDE))
+    row.iter().fold(0, |largest: i32, value| largest.max((value.to_bits() & MAGNITUDE) as i32)) as u32
 }
 
 /// The exponent, as f32 stores it, that the largest magnitude of a row has once it is rounded to 11 bits.
@@ -52,11 +48,13 @@ fn halves_body(values: &mut [f32], width: usize) {
         let exponent = u32::from(exponent_body(row));
         // What is 2^28 times smaller than the row's largest power of two has the same step as what is there; adding this
         // leaves multiples of that step.
-        let least = f32::from_bits((exponent - 28) << 23);
+        let least = ((exponent - 28) << 23) as i32;
         let magic = f32::from_bits((exponent - 38 + 23) << 23 | 1 << 22);
         for value in row {
-            let rounded = if value.abs() >= least { nearest::<13>(*value) } else { (*value + magic) - magic };
-            *value = if value.is_nan() { f32::NAN } else { rounded };
+            let magnitude = (value.to_bits() & MAGNITUDE) as i32;
+            let (normal, small) = (nearest::<13>(*value), (*value + magic) - magic);
+            let rounded = if magnitude >= least { normal } else { small };
+            *value = if magnitude > INFINITY { f32::NAN } else { rounded };
         }
     }
 }

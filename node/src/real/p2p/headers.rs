@@ -116,18 +116,23 @@ pub(super) async fn fetch(
         let stream = control.open_stream(name, HEADERS).await.map_err(|_| HeaderError::Unreachable)?;
         receive(&mut stream.compat(), wanted, &folder).await
     };
-    shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable))?;
+    let came = shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable))?;
+    let heads = heads(&[folder.join(part_name(0, came.len() as u32))]).unwrap_or_default();
+    let head = |part: usize| heads.get(part).map_or(0, |(_, _, head)| *head);
+    let weights = came.iter().enumerate().map(|(part, bytes)| bytes.saturating_sub(head(part))).sum();
+    shared.received.count_files(came.iter().sum(), weights);
     kept(&folder, &wanted).ok_or_else(|| {
         let _ = std::fs::remove_dir_all(&folder);
         HeaderError::Other
     })
 }
 
+/// Gives the bytes that came of each file.
 async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     wanted: Fingerprint,
     folder: &Path,
-) -> Result<(), HeaderError> {
+) -> Result<Vec<u64>, HeaderError> {
     let gone = |_| HeaderError::Unreachable;
     stream.write_all(&wanted).await.map_err(gone)?;
     stream.flush().await.map_err(gone)?;
@@ -139,6 +144,7 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         return Err(HeaderError::Other);
     }
     std::fs::create_dir_all(folder)?;
+    let mut came = Vec::new();
     for number in 0..parts {
         let length = stream.read_u64().await.map_err(gone)?;
         let head = stream.read_u64().await.map_err(gone)?;
@@ -154,8 +160,9 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
         std::fs::write(&path, &bytes)?;
         // Nothing is stored for what is left out.
         File::options().write(true).open(&path)?.set_len(length)?;
+        came.push(head);
     }
-    Ok(())
+    Ok(came)
 }
 
 /// As parts of split models are called, so that they are found from the first.

@@ -63,6 +63,8 @@ pub struct NetConfig {
     pub listen: Vec<Multiaddr>,
     /// Where members listen.
     pub join: Vec<Multiaddr>,
+    /// Where members listened once: tried while nobody is connected, and not complained of.
+    pub remembered: Vec<Multiaddr>,
     /// What to tell of where it listens.
     pub announce: Announce,
     /// Find members on this LAN.
@@ -218,7 +220,7 @@ fn run(
 type Tasks = Vec<tokio::task::JoinHandle<()>>;
 
 fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks), NetError> {
-    let NetConfig { key, mesh, listen, join, announce, mdns, frame_bytes } = config;
+    let NetConfig { key, mesh, listen, join, remembered, announce, mdns, frame_bytes } = config;
     let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
     for address in listen {
         let listening = swarm.listen_on(address.clone());
@@ -255,7 +257,7 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
     tasks.push(tokio::spawn(tell_addresses(Arc::clone(&shared), announce)));
     let incoming = Arc::new(Mutex::new(incoming));
     let transport = P2p { shared: Arc::clone(&shared), control, incoming };
-    Ok((transport, Driver::new(swarm, shared, order, orders, join), tasks))
+    Ok((transport, Driver::new(swarm, shared, (order, orders), join, remembered), tasks))
 }
 
 /// Hands members' streams of one lane to the node. Others' are dropped.

@@ -31,12 +31,14 @@ pub(super) fn protocol(lane: Lane) -> StreamProtocol {
 /// A stream that a member has opened.
 pub(super) type Incoming = (PeerId, Lane, libp2p::Stream);
 
-/// Bytes of what came over the network, by what it was. There is no kind for weights: no protocol carries any.
+/// Bytes of what came over the network, by what it was.
 #[derive(Debug, Default)]
 pub struct Received {
     activations: AtomicU64,
     tokens: AtomicU64,
     rest: AtomicU64,
+    headers: AtomicU64,
+    weights: AtomicU64,
 }
 
 impl Received {
@@ -56,13 +58,21 @@ impl Received {
         self.rest.fetch_add(frame.wire_len().saturating_sub(activations + tokens), Ordering::Relaxed);
     }
 
+    /// So much of a model's files came, of which so much stood behind the first tensor's beginning.
+    pub(super) fn count_files(&self, bytes: u64, weights: u64) {
+        self.headers.fetch_add(bytes.saturating_sub(weights), Ordering::Relaxed);
+        self.weights.fetch_add(weights, Ordering::Relaxed);
+    }
+
     /// Each kind with its bytes so far.
-    pub fn by_kind(&self) -> [(&'static str, u64); 3] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 5] {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         [
             ("activations", read(&self.activations)),
             ("token_ids", read(&self.tokens)),
             ("control", read(&self.rest)),
+            ("headers", read(&self.headers)),
+            ("weights", read(&self.weights)),
         ]
     }
 }

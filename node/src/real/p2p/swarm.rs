@@ -101,9 +101,11 @@ impl Redial {
     }
 }
 
-/// An address that somebody gave this node to join by.
+/// An address that somebody gave this node to join by, or that it remembers.
 struct Door {
     address: Multiaddr,
+    /// Tried only while nobody is connected, and not complained of.
+    is_remembered: bool,
     /// The connection through it.
     through: Option<ConnectionId>,
     redial: Redial,
@@ -125,6 +127,8 @@ pub(super) struct Driver {
     doors: Vec<Door>,
     connected: BTreeMap<PeerId, Connected>,
     redials: BTreeMap<PeerId, Redial>,
+    /// Connections that were closed while another one to the same peer stayed.
+    closed_doors: BTreeMap<PeerId, Vec<ConnectionId>>,
     /// Found on this LAN, once, whoever they are.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
 }
@@ -136,12 +140,13 @@ impl Driver {
     pub(super) fn new(
         swarm: Swarm<Behaviour>,
         shared: Arc<Shared>,
-        order: mpsc::Sender<Order>,
-        orders: mpsc::Receiver<Order>,
+        (order, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
         join: Vec<Multiaddr>,
+        remembered: Vec<Multiaddr>,
     ) -> Self {
-        let now = Redial::at(Instant(0));
-        let doors = join.into_iter().map(|address| Door { address, through: None, redial: now }).collect();
+        let redial = Redial::at(Instant(0));
+        let door = |is_remembered| move |address| Door { address, is_remembered, through: None, redial };
+        let doors = join.into_iter().map(door(false)).chain(remembered.into_iter().map(door(true))).collect();
         Self {
             swarm,
             shared,
@@ -150,6 +155,7 @@ impl Driver {
             doors,
             connected: BTreeMap::new(),
             redials: BTreeMap::new(),
+            closed_doors: BTreeMap::new(),
             found: BTreeMap::new(),
         }
     }
@@ -275,7 +281,13 @@ impl Driver {
         }
         self.redials.remove(&name);
         match self.connected.get_mut(&name) {
-            Some(connected) => connected.connections += 1,
+            Some(connected) => {
+                connected.connections += 1;
+                // One is enough. Of two ends that called each other at once, only the lower one hangs up.
+                if endpoint.is_dialer() && self.shared.me < name {
+                    self.swarm.close_connection(id);
+                }
+            }
             None => {
                 let greeting = self.greet(name, Duration::ZERO);
                 let prove_until = Some(now.after(HELLO_WITHIN));
@@ -286,11 +298,22 @@ impl Driver {
 
     fn on_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, left: u32) {
         let now = self.now();
-        for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+        for door in self.doors.iter_mut().filter(|door| door.through == Some(id) && left == 0) {
             door.through = None;
             door.redial.failed(now);
         }
         let Some(name) = our_name(peer) else { return };
+        if left > 0 {
+            // The door leads to a peer that is connected: it is tried again when that one goes.
+            self.closed_doors.entry(name).or_default().push(id);
+        } else {
+            for id in self.closed_doors.remove(&name).unwrap_or_default() {
+                for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+                    door.through = None;
+                    door.redial.failed(now);
+                }
+            }
+        }
         if left == 0 {
             if let Some(connected) = self.connected.remove(&name) {
                 connected.greeting.abort();
@@ -307,6 +330,9 @@ impl Driver {
         for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
             door.through = None;
             door.redial.failed(now);
+            if door.is_remembered {
+                continue;
+            }
             let why = format!(
                 "nobody answers there ({}); is that node running, and this the right address?",
                 brief(why)
@@ -323,7 +349,11 @@ impl Driver {
         let now = self.now();
         let mut next = self.prove(now);
         let mut soonest = |at: Instant| next = Some(next.map_or(at, |next: Instant| next.min(at)));
+        let is_alone = self.connected.is_empty();
         for door in self.doors.iter_mut().filter(|door| door.through.is_none()) {
+            if door.is_remembered && !is_alone {
+                continue;
+            }
             if door.redial.due > now {
                 soonest(door.redial.due);
                 continue;
@@ -334,7 +364,9 @@ impl Driver {
             match self.swarm.dial(options) {
                 Ok(()) => door.through = Some(id),
                 Err(why) => {
-                    self.shared.trouble(door.address.to_string(), brief(&why.to_string()));
+                    if !door.is_remembered {
+                        self.shared.trouble(door.address.to_string(), brief(&why.to_string()));
+                    }
                     soonest(door.redial.due);
                 }
             }

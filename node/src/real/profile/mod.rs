@@ -25,10 +25,11 @@ use serde::{Deserialize, Serialize};
 
 pub use self::fit::Fit;
 pub use self::hardware::Hardware;
+#[cfg(feature = "cli")]
+pub(crate) use self::hardware::memory;
 pub use self::roofline::read_bytes_per_s;
 pub use self::samples::Sample;
 pub use self::steps::Range;
-#[cfg(feature = "cli")]
 pub(crate) use self::stopwatch::Stopwatch;
 use super::cpu::{EngineOptions, Model};
 use super::kernels::{KernelError, Level};
