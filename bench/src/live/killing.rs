@@ -74,7 +74,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
     let layers = subject.shape.layer_count();
     let stages = cells::stages(layers, &cells::even_cut(layers, nodes));
     let load = Load { prompt: 32, output: common.tokens, streams: 1, requests: 1 };
-    let (device, software) = (subject.profile.device(), subject.profile.software());
+    let (device, software) = (subject.profile.device(), subject.software);
     let scenario = cells::read(&cells::text(&subject.path, &device, &software, &stages, NET, load))?;
     Ok(Mesh::start(&MeshSpec {
         binary: &common.meshwright,
@@ -82,7 +82,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
         nodes,
         cut: None,
         threads: common.threads,
-        fleet: &scenario.fleet,
+        fleet: Some(&scenario.fleet),
         profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,
