@@ -30,6 +30,7 @@ pub(crate) use self::hardware::memory;
 pub use self::roofline::read_bytes_per_s;
 pub use self::samples::Sample;
 pub use self::steps::Range;
+#[cfg(feature = "cli")]
 pub(crate) use self::stopwatch::Stopwatch;
 use super::cpu::{EngineOptions, Model};
 use super::kernels::{KernelError, Level};
