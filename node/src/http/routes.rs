@@ -29,7 +29,7 @@ use crate::clock::{Clock as _, TokioClock};
 const MODEL: &str = "/v1/models/";
 
 /// Addresses, with the methods that each takes.
-const ADDRESSES: [(&str, &str); 8] = [
+const ADDRESSES: [(&str, &str); 7] = [
     ("/v1/models", "GET"),
     ("/v1/chat/completions", "POST"),
     ("/v1/completions", "POST"),

@@ -157,7 +157,7 @@ impl Process {
     }
 
     pub(crate) fn health(&self) -> Value {
-        get(self.api, "/health").1
+        get(self.api, "/status").1
     }
 
     /// The names of the nodes of the first replica, once all of it serves as this node sees it.
