@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use planner::cost::constants::Software;
-use planner::fleet::Device;
+use planner::fleet::{Device, Measured};
 use planner::plan::LayerRange;
 use sim::scenario::{self, Scenario, ScenarioError};
 
@@ -124,6 +124,22 @@ pub fn text(
 /// What is wrong with it.
 pub fn read(text: &str) -> Result<Scenario, ScenarioError> {
     scenario::load_text(Path::new("live.toml"), text, &[], None)
+}
+
+/// The same machine, computing so many times as fast.
+pub fn faster(device: &Device, times: f64) -> Device {
+    let measured = device.measured.map(|m| Measured {
+        head_bytes_per_s: m.head_bytes_per_s * times,
+        kv_bytes_per_s: m.kv_bytes_per_s * times,
+        attention_flops: m.attention_flops * times,
+    });
+    Device {
+        bandwidth_bytes_per_s: device.bandwidth_bytes_per_s * times,
+        flops: device.flops * times,
+        layer_overhead_us: device.layer_overhead_us / times,
+        measured,
+        ..device.clone()
+    }
 }
 
 fn nodes(count: usize) -> String {

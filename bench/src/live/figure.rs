@@ -21,12 +21,12 @@ pub(super) fn speeds(rows: &[Row]) -> Scene {
     let width = LEFT + panels.len() as f64 * (PANEL.0 + GAP) + 20.0;
     let mut scene = Scene::new(width, TOP + PANEL.1 + 96.0);
     scene.title((16.0, 20.0), "Tokens a second of one stream, measured and foretold", 15.0, INK);
-    let note = "dots: real processes behind the emulator; lines: the simulator, from the profile of one machine alone;";
+    let note = "dots: real processes behind the emulator; lines: the simulator, from the profile of one machine at its speed just then;";
     scene.text((16.0, 40.0), note, 11.5, Anchor::Left, QUIET);
     let note = "dashed: the ring's limit, computing and one trip from stage to stage";
     scene.text((16.0, 56.0), note, 11.5, Anchor::Left, QUIET);
     let most =
-        rows.iter().map(|row| row.tok_s_most.max(row.limit_tok_s).max(row.sim_tok_s)).fold(1.0, f64::max);
+        rows.iter().map(|row| row.tok_s_most.max(row.limit_tok_s).max(row.sim_now_tok_s)).fold(1.0, f64::max);
     let most = (most / 20.0).ceil() * 20.0;
     for (i, (name, of_panel)) in panels.iter().enumerate() {
         let left = LEFT + i as f64 * (PANEL.0 + GAP);
@@ -99,7 +99,7 @@ impl Panel {
     fn draw_nodes(&self, scene: &mut Scene, rows: &[&&Row], paint: Paint) {
         for (a, b) in rows.iter().zip(rows.iter().skip(1)) {
             let (from, to) = (self.x(a.rtt_ms), self.x(b.rtt_ms));
-            scene.line(&[(from, self.y(a.sim_tok_s)), (to, self.y(b.sim_tok_s))], paint, 1.4);
+            scene.line(&[(from, self.y(a.sim_now_tok_s)), (to, self.y(b.sim_now_tok_s))], paint, 1.4);
             scene.dashed((from, self.y(a.limit_tok_s)), (to, self.y(b.limit_tok_s)), paint.faded(0.6), 1.0);
         }
         for row in rows {
@@ -107,7 +107,11 @@ impl Panel {
             if rows.len() == 1 {
                 let ends =
                     if row.nodes == 1 { (self.left, self.left + PANEL.0) } else { (x - 22.0, x + 22.0) };
-                scene.line(&[(ends.0, self.y(row.sim_tok_s)), (ends.1, self.y(row.sim_tok_s))], paint, 1.4);
+                scene.line(
+                    &[(ends.0, self.y(row.sim_now_tok_s)), (ends.1, self.y(row.sim_now_tok_s))],
+                    paint,
+                    1.4,
+                );
                 let limit = self.y(row.limit_tok_s);
                 scene.dashed((ends.0, limit), (ends.1, limit), paint.faded(0.6), 1.0);
             }

@@ -32,7 +32,7 @@ struct Row {
     same_text: bool,
 }
 
-/// Kills each process but the first of each mesh in turn, writes the table and returns it.
+/// Kills each process but the first of each mesh of three or more in turn, writes the table and returns it.
 ///
 /// # Errors
 /// [`LiveError`]: an answer that was cut short is one.
@@ -41,7 +41,8 @@ pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) 
     progress("1 node");
     let alone = client::ask(start(common, subject, 1)?.api(0), &question, |_| {})?;
     let mut rows = Vec::new();
-    for nodes in common.nodes.iter().copied().filter(|nodes| *nodes > 1) {
+    // Of two that must split, one is left with nobody to split with.
+    for nodes in common.nodes.iter().copied().filter(|nodes| *nodes > 2) {
         for killed in 1..nodes {
             progress(&format!("{nodes} nodes, killing n{killed}"));
             let mut mesh = start(common, subject, nodes)?;
@@ -74,7 +75,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
     let layers = subject.shape.layer_count();
     let stages = cells::stages(layers, &cells::even_cut(layers, nodes));
     let load = Load { prompt: 32, output: common.tokens, streams: 1, requests: 1 };
-    let (device, software) = (subject.profile.device(), subject.profile.software());
+    let (device, software) = (subject.profile.device(), subject.software);
     let scenario = cells::read(&cells::text(&subject.path, &device, &software, &stages, NET, load))?;
     Ok(Mesh::start(&MeshSpec {
         binary: &common.meshwright,
@@ -82,7 +83,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
         nodes,
         cut: None,
         threads: common.threads,
-        fleet: &scenario.fleet,
+        fleet: Some(&scenario.fleet),
         profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,

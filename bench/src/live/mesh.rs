@@ -46,8 +46,9 @@ pub struct MeshSpec<'a> {
     pub cut: Option<&'a [u32]>,
     /// Threads of each process.
     pub threads: usize,
-    /// Nodes and links; the nodes' names are [`node_name`]s.
-    pub fleet: &'a Fleet,
+    /// Nodes and the links to emulate between them; the nodes' names are [`node_name`]s. `None` lets the processes meet
+    /// without a network between them.
+    pub fleet: Option<&'a Fleet>,
     /// Where this machine's profile lies: every process shall know it, so that none measures while others compute.
     pub profiles: &'a Path,
     /// What they speak.
@@ -140,10 +141,11 @@ impl Mesh {
     pub fn start(spec: &MeshSpec<'_>) -> Result<Self, MeshError> {
         let (home, count) = (Home::new()?, spec.nodes as usize);
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect::<io::Result<_>>()?;
-        let emulator = (count > 1).then(|| start_emulator(spec, &ports)).transpose()?;
+        let fleet = spec.fleet.filter(|_| count > 1);
+        let emulator = fleet.map(|fleet| start_emulator(fleet, spec.protocol, &ports)).transpose()?;
         let mut mesh = Self { processes: Vec::new(), emulator, _home: home };
-        for (number, port) in ports.into_iter().enumerate() {
-            mesh.processes.push(mesh.process(spec, number, port)?);
+        for number in 0..count {
+            mesh.processes.push(mesh.process(spec, number, &ports)?);
         }
         mesh.wait_until_it_serves()?;
         Ok(mesh)
@@ -174,7 +176,7 @@ impl Mesh {
         child.wait().map(|_| ())
     }
 
-    fn process(&self, spec: &MeshSpec<'_>, number: usize, port: u16) -> Result<Process, MeshError> {
+    fn process(&self, spec: &MeshSpec<'_>, number: usize, ports: &[u16]) -> Result<Process, MeshError> {
         let name = node_name(number);
         let home = self._home.0.join(&name);
         std::fs::create_dir_all(&home)?;
@@ -184,7 +186,7 @@ impl Mesh {
         command.args(["serve", "--json", "--api", "127.0.0.1:0"]);
         command.arg("--model").arg(spec.model).arg("--home").arg(&home);
         command.args(["--name", &name, "--threads", &spec.threads.to_string()]);
-        command.args(["--listen", &listen(spec.protocol, port), "--no-mdns", "--announce", "none"]);
+        command.args(["--listen", &listen(spec.protocol, ports[number]), "--no-mdns", "--announce", "none"]);
         command.args(["--secret", SECRET]);
         if spec.nodes > 1 {
             command.arg("--split");
@@ -193,8 +195,12 @@ impl Mesh {
             command.args(["--cut", &list(cut)]);
         }
         for before in 0..number {
-            let front = self.emulator.as_ref().and_then(|e| e.front(id(number), id(before)));
-            let address = front.and_then(|front| dial(spec.protocol, front));
+            let address = match &self.emulator {
+                Some(emulator) => {
+                    emulator.front(id(number), id(before)).and_then(|front| dial(spec.protocol, front))
+                }
+                None => Some(listen(spec.protocol, ports[before])),
+            };
             command.args(address.map(|address| format!("--join={address}")));
         }
         command.args(spec.more);
@@ -276,16 +282,16 @@ fn id(node: usize) -> NodeId {
     NodeId(node as u32)
 }
 
-fn start_emulator(spec: &MeshSpec<'_>, ports: &[u16]) -> Result<Emulator, EmulatorError> {
+fn start_emulator(fleet: &Fleet, protocol: Protocol, ports: &[u16]) -> Result<Emulator, EmulatorError> {
     let end = |port: &u16| {
         let at = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, *port)));
-        match spec.protocol {
+        match protocol {
             Protocol::Tcp => Ends { tcp: at, udp: None },
             Protocol::Quic => Ends { tcp: None, udp: at },
         }
     };
     let ends: Vec<Ends> = ports.iter().map(end).collect();
-    Emulator::start(spec.fleet.clone(), &ends, 1)
+    Emulator::start(fleet.clone(), &ends, 1)
 }
 
 fn listen(protocol: Protocol, port: u16) -> String {

@@ -5,6 +5,7 @@
 //! * [`mesh`]: the processes. [`client`]: who asks them.
 //! * [`checks`]: the emulator alone, with plain sockets.
 //! * [`speeds`]: one stream over each number of nodes and each network. [`streams`]: many. [`killing`]: a process that dies.
+//! * `software`: what hops and steps cost on this machine.
 //! * `rows`, `figure`: what was measured, as CSV, text and plot.
 
 pub mod cells;
@@ -16,6 +17,7 @@ pub mod killing;
 pub mod mesh;
 pub mod prediction;
 mod rows;
+mod software;
 pub mod speeds;
 pub mod streams;
 
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use node::real::profile::{self, Profile, ProfileError};
+use planner::cost::constants::{RING, Software};
 use planner::model::Model;
 use planner::model::gguf::{GgufError, GgufFile};
 use sim::report::ReportError;
@@ -156,6 +159,8 @@ pub struct Subject {
     pub shape: Model,
     /// This machine with it.
     pub profile: Profile,
+    /// What the ring's software costs here.
+    pub software: Software,
 }
 
 impl Subject {
@@ -172,7 +177,9 @@ impl Subject {
         progress("profile of this machine alone");
         let options = profile::Options { threads: common.threads, ..profile::Options::default() };
         let profile = profile::cached(&file, &options, Some(&common.out), common.fresh)?;
-        Ok(Self { shape: file.model()?, path, profile })
+        let mut subject = Self { shape: file.model()?, path, profile, software: RING };
+        subject.software = software::measured(common, &subject, progress)?;
+        Ok(subject)
     }
 }
 

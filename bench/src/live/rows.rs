@@ -29,13 +29,20 @@ pub(super) struct Row {
     pub(super) tok_s_least: f64,
     /// See `tok_s_least`.
     pub(super) tok_s_most: f64,
-    /// What the simulator says.
+    /// A node alone, in turn with these answers: how fast the machine was just then.
+    pub(super) alone_tok_s: f64,
+    /// What the simulator says, from the profile as it is.
     pub(super) sim_tok_s: f64,
-    /// How far the simulator is off, per cent of what was measured.
+    /// How far that is off, per cent of what was measured.
     pub(super) error_percent: f64,
-    /// What the planner's formula says.
+    /// What the simulator says, from the profile at the machine's speed just then.
+    pub(super) sim_now_tok_s: f64,
+    /// How far that is off.
+    pub(super) error_now_percent: f64,
+    /// What the planner's formula says, from the profile as it is.
     pub(super) formula_tok_s: f64,
-    /// Tokens a second if there were nothing but computing and one trip from stage to stage.
+    /// Tokens a second if there were nothing but computing, at the machine's speed just then, and one trip from stage to
+    /// stage.
     pub(super) limit_tok_s: f64,
     /// How much of that was reached.
     pub(super) limit_share: f64,
@@ -54,7 +61,9 @@ pub(super) struct Row {
 /// What a row is made of beside its name.
 pub(super) struct Measured<'a> {
     pub(super) answers: &'a [Answer],
+    pub(super) alone_tok_s: f64,
     pub(super) foretold: Foretold,
+    pub(super) foretold_now: Foretold,
     pub(super) llama_rpc: Option<Speed>,
     pub(super) emulator_late_us: Option<f64>,
     /// The text of a node alone.
@@ -66,7 +75,7 @@ impl Row {
         let rates: Vec<f64> = measured.answers.iter().map(Answer::decode_tok_s).collect();
         let firsts: Vec<f64> = measured.answers.iter().map(Answer::ttft_ms).collect();
         let tok_s = median(&rates);
-        let foretold = &measured.foretold;
+        let (foretold, now) = (&measured.foretold, &measured.foretold_now);
         let last = measured.answers.last().cloned().unwrap_or_default();
         Self {
             net: net.map_or_else(|| "none".into(), |net| net.name()),
@@ -77,13 +86,16 @@ impl Row {
             tok_s: round(tok_s),
             tok_s_least: round(rates.iter().copied().fold(f64::INFINITY, f64::min)),
             tok_s_most: round(rates.iter().copied().fold(0.0, f64::max)),
+            alone_tok_s: round(measured.alone_tok_s),
+            sim_now_tok_s: round(now.sim.decode_tok_s),
+            error_now_percent: round((now.sim.decode_tok_s / tok_s - 1.0) * 100.0),
             sim_tok_s: round(foretold.sim.decode_tok_s),
             error_percent: round((foretold.sim.decode_tok_s / tok_s - 1.0) * 100.0),
             formula_tok_s: round(1e3 / foretold.formula.tpot_ms),
-            limit_tok_s: round(foretold.limit_tok_s),
-            limit_share: round(tok_s / foretold.limit_tok_s),
+            limit_tok_s: round(now.limit_tok_s),
+            limit_share: round(tok_s / now.limit_tok_s),
             ttft_ms: round(median(&firsts)),
-            sim_ttft_ms: round(foretold.sim.ttft_ms),
+            sim_ttft_ms: round(now.sim.ttft_ms),
             llama_rpc_tok_s: measured.llama_rpc.map(|speed| round(speed.decode_tok_s)),
             emulator_late_us: measured.emulator_late_us.map(round),
             same_text: measured.answers.iter().all(|answer| answer.text == measured.text),
@@ -138,19 +150,21 @@ pub(super) fn csv<R: Serialize>(rows: &[R]) -> String {
 /// The table for people.
 pub(super) fn text(rows: &[Row]) -> String {
     let mut text = String::from(
-        "network        nodes    tok/s      sim   error   formula    limit  of it   TTFT ms      sim  llama.cpp RPC*  text\n",
+        "network        nodes    tok/s  foretold  error |  alone  foretold now  error |  limit  of it | TTFT ms  foretold | llama.cpp RPC*  text\n",
     );
     for row in rows {
         let rpc = row.llama_rpc_tok_s.map_or_else(|| "-".into(), |rate| format!("{rate:.1}"));
         writeln!(
             text,
-            "{:<14} {:>5} {:>8.1} {:>8.1} {:>+6.1}% {:>9.1} {:>8.1} {:>5.0}% {:>9.1} {:>8.1} {:>15}  {}",
+            "{:<14} {:>5} {:>8.1} {:>9.1} {:>+5.1}% | {:>6.1} {:>13.1} {:>+5.1}% | {:>6.1} {:>5.0}% | {:>7.1} {:>9.1} | {:>14}  {}",
             row.net,
             row.nodes,
             row.tok_s,
             row.sim_tok_s,
             row.error_percent,
-            row.formula_tok_s,
+            row.alone_tok_s,
+            row.sim_now_tok_s,
+            row.error_now_percent,
             row.limit_tok_s,
             row.limit_share * 100.0,
             row.ttft_ms,
@@ -160,6 +174,8 @@ pub(super) fn text(rows: &[Row]) -> String {
         )
         .expect("writing to text never fails");
     }
-    text += "limit: computing and one trip from stage to stage, nothing else. * predicted, not measured.\n";
+    text += "alone: one node with the whole model, in turn with the answers of the row: how fast the machine was just then.\n\
+             foretold: by the simulator from the profile; now: from the profile at that speed. * predicted, not measured.\n\
+             limit: computing at that speed and one trip from stage to stage, nothing else.\n";
     text
 }

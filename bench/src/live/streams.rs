@@ -92,7 +92,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
         nodes,
         cut: Some(&cut),
         threads: common.threads,
-        fleet: &scenario.fleet,
+        fleet: Some(&scenario.fleet),
         profiles: &common.out,
         protocol: common.protocol,
         more: &common.more,
@@ -102,7 +102,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
 fn scenario(subject: &Subject, nodes: u32, load: Load) -> String {
     let layers = subject.shape.layer_count();
     let stages = cells::stages(layers, &cells::even_cut(layers, nodes));
-    let (device, software) = (subject.profile.device(), subject.profile.software());
+    let (device, software) = (subject.profile.device(), subject.software);
     cells::text(&subject.path, &device, &software, &stages, NET, load)
 }
 

@@ -51,7 +51,8 @@ impl StepTime {
 }
 
 /// Time of one step of `layers` of `model` on `device` over `batch`, by the roofline of each part: bytes over achieved
-/// bandwidth or FLOPs over achieved throughput, whichever is longer, plus the dispatch of the layers' kernels.
+/// bandwidth or FLOPs over achieved throughput, whichever is longer (of a profiled device both, see
+/// [`Measured`](crate::fleet::Measured)), plus the dispatch of the layers' kernels.
 /// The head is included where `layers` ends the model and logits are wanted. A stage that is larger than the device's
 /// usable memory pages: see [`Paging`].
 pub fn step_time(model: &Model, device: &Device, layers: LayerRange, batch: &[Sequence]) -> StepTime {
@@ -118,16 +119,19 @@ fn timed(
     time
 }
 
-/// A roofline: whichever takes longer.
+/// How fast something is streamed and computed with.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     bytes_per_s: f64,
     flops: f64,
+    /// Whether one waits for the other; else whichever takes longer counts.
+    adds_up: bool,
 }
 
 impl Rate {
     fn us(self, bytes: f64, flop: f64) -> f64 {
-        (bytes / self.bytes_per_s).max(flop / self.flops) * 1e6
+        let (streamed, computed) = (bytes / self.bytes_per_s * 1e6, flop / self.flops * 1e6);
+        if self.adds_up { streamed + computed } else { streamed.max(computed) }
     }
 }
 
@@ -144,12 +148,17 @@ impl Rates {
         let layers = Rate {
             bytes_per_s: device.bandwidth_bytes_per_s * device.bandwidth_efficiency,
             flops: device.flops * device.flops_efficiency,
+            adds_up: device.measured.is_some(),
         };
         match device.measured {
             None => Self { layers, attention: layers, head: layers },
             Some(measured) => Self {
                 layers,
-                attention: Rate { bytes_per_s: measured.kv_bytes_per_s, flops: measured.attention_flops },
+                attention: Rate {
+                    bytes_per_s: measured.kv_bytes_per_s,
+                    flops: measured.attention_flops,
+                    ..layers
+                },
                 head: Rate { bytes_per_s: measured.head_bytes_per_s, ..layers },
             },
         }
@@ -265,21 +274,20 @@ mod tests {
     }
 
     #[test]
-    fn what_a_profile_measured_of_head_and_attention_counts_for_them_alone() {
+    fn of_a_profiled_device_streaming_and_computing_add_up_at_the_rates_of_each_part() {
         let (model, device) = (dense(4), catalog::device("apple-m4-max").unwrap());
         let measured = Measured { head_bytes_per_s: 1e9, kv_bytes_per_s: 2e9, attention_flops: 3e9 };
         let profiled = Device { measured: Some(measured), ..device.clone() };
-        let time = |device, work| step_time(&model, device, whole(&model), &[work]);
-        let (usual, found) = (time(&device, Sequence::decode(999)), time(&profiled, Sequence::decode(999)));
-        let head_us = 400e6 / (device.bandwidth_bytes_per_s * device.bandwidth_efficiency) * 1e6;
-        assert!((found.weights_us - usual.weights_us - (0.4e6 - head_us)).abs() < 1.0);
-        assert!(
-            (found.attention_us - 4.0 * 1000.0 * 16_384.0 / 3e9 * 1e6).abs() < 1.0,
-            "its multiplications"
+        let time = step_time(&model, &profiled, whole(&model), &[Sequence::decode(999)]);
+        let (bytes_per_s, flops) = (
+            device.bandwidth_bytes_per_s * device.bandwidth_efficiency,
+            device.flops * device.flops_efficiency,
         );
-        let quick = Measured { attention_flops: 1e15, ..measured };
-        let found = time(&Device { measured: Some(quick), ..device.clone() }, Sequence::decode(999));
-        assert!((found.attention_us - 4.0 * 1000.0 * 2048.0 / 2e9 * 1e6).abs() < 1.0, "its bytes");
+        let params = 4.0 * (130_000_000.0f64 * 5.0 / 3.0).floor() + 524e6;
+        let weights_us = (4.0 * 130e6 / bytes_per_s + 400e6 / 1e9 + 2.0 * params / flops) * 1e6;
+        assert!((time.weights_us / weights_us - 1.0).abs() < 1e-6, "{} and {weights_us}", time.weights_us);
+        let attention_us = 4.0 * 1000.0 * (2048.0 / 2e9 + 16_384.0 / 3e9) * 1e6;
+        assert!((time.attention_us / attention_us - 1.0).abs() < 1e-9, "{}", time.attention_us);
     }
 
     #[test]

@@ -81,6 +81,17 @@ impl Punctuality {
         self.worst_ns = self.worst_ns.max(late_ns);
     }
 
+    /// What came after `earlier`; the worst is that of both.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        for (bucket, before) in since.buckets.iter_mut().zip(&earlier.buckets) {
+            *bucket -= before;
+        }
+        since.count -= earlier.count;
+        since.total_ns -= earlier.total_ns;
+        since
+    }
+
     /// Handings over.
     pub fn count(&self) -> u64 {
         self.count

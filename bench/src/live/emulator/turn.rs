@@ -16,6 +16,10 @@ use super::udp::UdpDoor;
 /// The longest it sleeps: then it looks whether it shall end.
 const SLEEP_MAX_NS: u64 = 20_000_000;
 
+/// So long before something falls due it sleeps no more but looks again and again: a processor that rests takes up to some
+/// hundred microseconds to wake, in a virtual machine above all.
+const AWAKE_NS: u64 = 200_000;
+
 /// All doors, and the links behind them.
 #[derive(Debug)]
 pub(super) struct Turn {
@@ -98,7 +102,7 @@ impl Turn {
     fn wait(&self) -> Vec<Source> {
         let now_ns = self.links.now_ns();
         let (sources, mut polled) = self.interests(now_ns);
-        let sleep_ns = self.next_ns(now_ns).saturating_sub(now_ns).min(SLEEP_MAX_NS);
+        let sleep_ns = self.next_ns(now_ns).saturating_sub(now_ns.saturating_add(AWAKE_NS)).min(SLEEP_MAX_NS);
         let timeout = Timespec { tv_sec: 0, tv_nsec: sleep_ns as _ };
         if poll(&mut polled, Some(&timeout)).is_err() {
             return Vec::new();

@@ -8,7 +8,7 @@ use super::steps::{Range, middle};
 use crate::engine::EngineError;
 
 /// Weights of the measured layers at least, bytes: several times any cache, as those of a whole model are.
-const WEIGHT_BYTES: u64 = 256 << 20;
+const WEIGHT_BYTES: u64 = 128 << 20;
 
 /// The longest context that is measured, tokens; what attention costs is a straight line.
 const CONTEXT_MOST: u32 = 2048;
@@ -22,9 +22,11 @@ const CHUNK: u32 = 512;
 /// Behind this context, what a batch costs is measured, tokens.
 const CONTEXT_OF_BATCHES: u32 = 64;
 
-/// Each size is run at least and at most so often, and no longer than this in all, seconds.
+/// Each size is run at least and at most so often, and no longer than this in all, seconds; what takes much longer is run
+/// no more than it must.
 const RUNS: (usize, usize) = (3, 15);
 const SECONDS: f64 = 0.15;
+const SECONDS_MOST: f64 = 1.0;
 
 /// A step that was timed.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -108,7 +110,10 @@ fn repeated(
     let kinds: &[bool] = if range.is_last() { &[true, false] } else { &[false] };
     let mut seconds = vec![Vec::new(); kinds.len()];
     range.share(sequences, context);
-    let is_enough = |runs: &[f64]| runs.len() >= RUNS.0 && runs.iter().sum::<f64>() > SECONDS;
+    let is_enough = |runs: &[f64]| {
+        let spent: f64 = runs.iter().sum();
+        spent > SECONDS_MOST || (runs.len() >= RUNS.0 && spent > SECONDS)
+    };
     while seconds[0].len() < RUNS.1 && !is_enough(&seconds[0]) {
         for (samples, runs) in kinds.iter().zip(&mut seconds) {
             runs.push(range.timed(sequences, context, tokens, *samples)?);
