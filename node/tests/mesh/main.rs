@@ -8,7 +8,7 @@ mod process;
 use std::path::Path;
 
 use asking::{Question, get_text};
-use process::{Start, gemma3, mesh, smollm2};
+use process::{Start, gemma3, mesh, smollm2, turn};
 
 const PROMPTS: [&str; 8] =
     ["The sea", "A mountain", "In the beginning", "The law says", "Two birds", "My name", "Water", "1 2 3 4"];
@@ -30,6 +30,7 @@ fn answers(model: &Path, cut: &[u32], tokens: u32) -> Vec<String> {
 
 #[test]
 fn one_two_and_three_processes_give_the_same_tokens_wherever_they_cut() {
+    let _turn = turn();
     for (model, cuts) in
         [(smollm2(), vec![vec![15], vec![1], vec![10, 20]]), (gemma3(), vec![vec![9], vec![4, 17]])]
     {
@@ -43,6 +44,7 @@ fn one_two_and_three_processes_give_the_same_tokens_wherever_they_cut() {
 
 #[test]
 fn a_stage_that_is_killed_in_mid_stream_is_not_noticed_but_for_a_pause() {
+    let _turn = turn();
     let model = smollm2();
     let question = Question::greedy("The history of the steam engine begins", 120);
     let mut nodes = mesh(&model, &[10, 20]);
@@ -60,6 +62,7 @@ fn a_stage_that_is_killed_in_mid_stream_is_not_noticed_but_for_a_pause() {
 
 #[test]
 fn many_streams_survive_a_kill() {
+    let _turn = turn();
     let model = smollm2();
     let mut nodes = mesh(&model, &[10, 20]);
     let question = |i: usize| Question::drawn(PROMPTS[i % PROMPTS.len()], 40, i as u64);
@@ -90,6 +93,7 @@ fn many_streams_survive_a_kill() {
 
 #[test]
 fn a_stage_that_is_asked_to_end_hands_over_first() {
+    let _turn = turn();
     let model = smollm2();
     let question = Question::greedy("The history of the steam engine begins", 120);
     let mut nodes = mesh(&model, &[10, 20]);
@@ -104,6 +108,7 @@ fn a_stage_that_is_asked_to_end_hands_over_first() {
 
 #[test]
 fn a_machine_without_the_file_answers_and_computes_nothing() {
+    let _turn = turn();
     let model = smollm2();
     let nodes = mesh(&model, &[15]);
     let guest = Start { model: None, ..Start::new("guest", &model) }.join(&[&nodes[0], &nodes[1]]).up();
@@ -116,6 +121,7 @@ fn a_machine_without_the_file_answers_and_computes_nothing() {
 
 #[test]
 fn each_stage_holds_its_share_and_no_weight_crosses_the_network() {
+    let _turn = turn();
     let model = smollm2();
     let whole = mesh(&model, &[]);
     let nodes = mesh(&model, &[10, 20]);
@@ -137,6 +143,7 @@ fn each_stage_holds_its_share_and_no_weight_crosses_the_network() {
 
 #[test]
 fn who_was_not_invited_cannot_join_and_says_why() {
+    let _turn = turn();
     let model = smollm2();
     let nodes = mesh(&model, &[]);
     let stranger = "ff".repeat(32);

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,8 +21,18 @@ pub(crate) fn model(name: &str) -> PathBuf {
     let folder = std::env::var_os("MESHWRIGHT_MODELS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/models"), PathBuf::from);
     let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: run tests/scripts/fetch-models", path.display());
+    if !path.exists() {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/scripts/fetch-models");
+        let fetched = Command::new("python3").arg(script).status();
+        assert!(fetched.is_ok_and(|status| status.success()), "{} cannot be fetched", path.display());
+    }
     path
+}
+
+/// One test at a time: each has several processes that compute.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn smollm2() -> PathBuf {
