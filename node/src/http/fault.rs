@@ -83,7 +83,7 @@ impl Fault {
         let path: String = path.chars().take(128).collect();
         let message = format!(
             "Nothing is at {path}. There is: GET /v1/models, POST /v1/chat/completions, POST /v1/completions, GET /health, \
-             GET /metrics, GET /status."
+             GET /metrics, GET /plan, GET /status."
         );
         Self { status: StatusCode::NOT_FOUND, code: Some("unknown_url"), ..Self::request(message) }
     }
