@@ -38,7 +38,6 @@ fn write(page: &mut String, profile: &Profile, model: &Model) -> std::fmt::Resul
     writeln!(page, "  the KV cache           {}", per_second(fit.parts.kv_bytes_per_s))?;
     let (products, attention) = (fit.flops / 1e9, fit.parts.attention_flops / 1e9);
     writeln!(page, "  multiplied             {products:.0} GFLOP/s, in attention {attention:.0}")?;
-    writeln!(page, "  each layer             {:.1} us beside that", fit.layer_overhead_us)?;
     match profile.disk_bytes_per_s {
         Some(disk) => writeln!(page, "  the disk gives         {}", per_second(disk))?,
         None => writeln!(page, "  the disk               could not be read")?,
