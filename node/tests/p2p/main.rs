@@ -290,6 +290,7 @@ fn a_port_that_is_taken_is_an_error_with_a_cure() {
     let config = config(&key, &mesh(), &format!("/ip4/127.0.0.1/tcp/{port}"), Vec::new());
     let error = Net::start(config, ad(&key, "late")).err().unwrap().to_string();
     assert!(error.contains("--listen") && error.contains(&port.to_string()), "{error}");
+    assert!(error.to_lowercase().contains("in use"), "{error}");
 }
 
 #[tokio::test]

@@ -125,7 +125,9 @@ fn listening(asked: &[String]) -> Result<Vec<Multiaddr>, Failure> {
     if !asked.is_empty() {
         return asked.iter().map(|text| address(text, "--listen")).collect();
     }
-    let is_free = std::net::TcpListener::bind(("0.0.0.0", PORT)).is_ok();
+    let any = "0.0.0.0";
+    let is_free =
+        std::net::TcpListener::bind((any, PORT)).is_ok() && std::net::UdpSocket::bind((any, PORT)).is_ok();
     let port = if is_free { PORT } else { 0 };
     let any = Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED);
     let quic = any.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1);

@@ -224,7 +224,7 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
     let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
     for address in listen {
         let listening = swarm.listen_on(address.clone());
-        listening.map_err(|why| NetError::Listen { address, why: why.to_string() })?;
+        listening.map_err(|why| NetError::Listen { address, why: root(&why) })?;
     }
     #[expect(clippy::disallowed_methods, reason = "the network's own clock begins here")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
@@ -258,6 +258,16 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
     let incoming = Arc::new(Mutex::new(incoming));
     let transport = P2p { shared: Arc::clone(&shared), control, incoming };
     Ok((transport, Driver::new(swarm, shared, (order, orders), join, remembered), tasks))
+}
+
+/// What is behind an error: those around it only say that there was one.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    let said = last.to_string();
+    if said.trim().is_empty() { "the system does not say why".into() } else { said }
 }
 
 /// Hands members' streams of one lane to the node. Others' are dropped.
