@@ -248,6 +248,13 @@ async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, St
                 Err(why) => tracing::warn!("{}: {why}", offer.name),
             }
         }
+        let refused = {
+            let state = state.borrow();
+            state.refused.clone().filter(|_| state.members.is_empty())
+        };
+        if let Some(why) = refused {
+            return Err(Failure::Join(why));
+        }
         let news = async {
             tokio::select! {
                 biased;

@@ -23,6 +23,8 @@ pub struct NetState {
     pub listening: Vec<Multiaddr>,
     /// Members that are connected and have proved that they are.
     pub members: BTreeSet<PeerId>,
+    /// Why a member turned this node away, until another one does not.
+    pub refused: Option<String>,
     /// What went wrong last with whom, for people: refusals, addresses where nobody answers.
     pub troubles: BTreeMap<String, String>,
 }
@@ -49,7 +51,10 @@ impl Shared {
 
     /// The peer has proved that it belongs to the mesh.
     pub(super) fn admit(&self, peer: PeerId) {
-        let new = self.state.send_if_modified(|state| state.members.insert(peer));
+        let new = self.state.send_if_modified(|state| {
+            state.refused = None;
+            state.members.insert(peer)
+        });
         if new {
             tracing::info!(peer = ?peer, name = self.name(peer), "member connected");
         }
@@ -79,6 +84,11 @@ impl Shared {
             state.troubles.insert(whom, what);
             true
         });
+    }
+
+    /// A member has turned this node away.
+    pub(super) fn refused(&self, why: &str) {
+        self.state.send_modify(|state| state.refused = Some(why.into()));
     }
 
     /// Nothing is wrong with `whom` any more.

@@ -192,6 +192,7 @@ impl Driver {
             Order::CutOff(peer) => self.cut_off(peer),
             Order::Met(peer, ended) => {
                 if let Ended::Refused(why) = &ended {
+                    self.shared.refused(why);
                     self.shared.trouble(self.address_of(peer), why.clone());
                 } else if ended != Ended::Gone {
                     self.shared.trouble(self.address_of(peer), ended.to_string());
