@@ -194,12 +194,12 @@ impl Mesh {
         if let Some(cut) = spec.cut.filter(|cut| !cut.is_empty()) {
             command.args(["--cut", &list(cut)]);
         }
-        for before in 0..number {
+        for (before, port) in ports[..number].iter().enumerate() {
             let address = match &self.emulator {
                 Some(emulator) => {
                     emulator.front(id(number), id(before)).and_then(|front| dial(spec.protocol, front))
                 }
-                None => Some(listen(spec.protocol, ports[before])),
+                None => Some(listen(spec.protocol, *port)),
             };
             command.args(address.map(|address| format!("--join={address}")));
         }

@@ -1,5 +1,6 @@
 //! Real libp2p on loopback: members meet, strangers are turned away, frames arrive, garbage hurts nobody.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+#![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 
 use std::time::Duration;
 
