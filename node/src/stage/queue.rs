@@ -1,6 +1,6 @@
 //! What waits for a stage's engine, and what of it makes the next step.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::clock::Instant;
 use crate::ids::{Attempt, SessionId};
@@ -15,15 +15,30 @@ pub(super) struct Waiting {
     pub(super) step: Step,
 }
 
-/// Decode first come first served, and prefill likewise: a step takes from both, so that neither starves.
+/// Decode first come first served; of prefill, sessions take turns, chunk by chunk, so that a short prompt need not wait
+/// for all of a long one. A step takes from both, so that neither starves.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     decode: VecDeque<Waiting>,
     prefill: VecDeque<Waiting>,
+    /// Of each session with a chunk in `prefill`: when it had its last turn, or came.
+    turns: BTreeMap<SessionId, Turn>,
+    /// Chunks of prompts that had their turn.
+    taken: u64,
+}
+
+/// The lesser one is next. Who has come since the other's turn goes first, and after that waits for it as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Turn {
+    at: u64,
+    had_one: bool,
 }
 
 impl Queue {
     pub(super) fn push(&mut self, waiting: Waiting) {
+        if waiting.lane == Lane::Prefill {
+            self.turns.entry(waiting.step.session).or_insert(Turn { at: self.taken, had_one: false });
+        }
         self.of_mut(waiting.lane).push_back(waiting);
     }
 
@@ -41,6 +56,14 @@ impl Queue {
         let keep = |w: &Waiting| w.step.session != session || w.step.attempt > attempt;
         self.decode.retain(keep);
         self.prefill.retain(keep);
+        self.forget_turn(session);
+    }
+
+    /// Forgets the session's turn unless more of its prompt waits.
+    fn forget_turn(&mut self, session: SessionId) {
+        if !self.prefill.iter().any(|w| w.step.session == session) {
+            self.turns.remove(&session);
+        }
     }
 
     /// The next step: up to `sessions` decode steps, and chunks of prompts up to `prefill_tokens` tokens but at least
@@ -48,35 +71,52 @@ impl Queue {
     pub(super) fn pick(&mut self, sessions: usize, prefill_tokens: u32) -> Vec<Waiting> {
         let mut batch = Vec::new();
         let mut inside = BTreeSet::new();
-        take(&mut self.decode, &mut batch, &mut inside, sessions, |_| true);
-        let mut left = Some(prefill_tokens);
-        let room = batch.len() + sessions.max(1);
-        take(&mut self.prefill, &mut batch, &mut inside, room, |w| {
-            let first = left == Some(prefill_tokens);
-            left = left.and_then(|l| l.checked_sub(w.step.count)).or(first.then_some(0));
-            left.is_some()
-        });
+        take(&mut self.decode, &mut batch, &mut inside, sessions);
+        let mut left = prefill_tokens;
+        for _ in 0..sessions.max(1) {
+            let Some(next) = self.next_chunk(&inside) else { break };
+            let is_first = left == prefill_tokens;
+            let Some(rest) = left.checked_sub(self.prefill[next].step.count).or(is_first.then_some(0)) else {
+                break;
+            };
+            left = rest;
+            if let Some(waiting) = self.prefill.remove(next) {
+                inside.insert(waiting.step.session);
+                self.taken += 1;
+                self.turns.insert(waiting.step.session, Turn { at: self.taken, had_one: true });
+                self.forget_turn(waiting.step.session);
+                batch.push(waiting);
+            }
+        }
         batch
+    }
+
+    /// Where in `prefill` the chunk stands whose turn it is: the first one of its session, which has no part in the step
+    /// yet.
+    fn next_chunk(&self, inside: &BTreeSet<SessionId>) -> Option<usize> {
+        let mut seen = BTreeSet::new();
+        let firsts = self.prefill.iter().enumerate().filter(|(_, waiting)| {
+            !inside.contains(&waiting.step.session) && seen.insert(waiting.step.session)
+        });
+        firsts
+            .min_by_key(|(place, waiting)| (self.turns.get(&waiting.step.session), *place))
+            .map(|first| first.0)
     }
 }
 
-/// Moves what may run from the front of `queue` to `batch` until that holds `room` or `may` says no. Who waits for an
-/// own earlier part stays in place.
+/// Moves what may run from the front of `queue` to `batch` until that holds `room`. Who waits for an own earlier part stays
+/// in place.
 fn take(
     queue: &mut VecDeque<Waiting>,
     batch: &mut Vec<Waiting>,
     inside: &mut BTreeSet<SessionId>,
     room: usize,
-    mut may: impl FnMut(&Waiting) -> bool,
 ) {
     let mut i = 0;
     while i < queue.len() && batch.len() < room {
         if inside.contains(&queue[i].step.session) {
             i += 1;
             continue;
-        }
-        if !may(&queue[i]) {
-            return;
         }
         if let Some(waiting) = queue.remove(i) {
             inside.insert(waiting.step.session);
@@ -132,6 +172,25 @@ mod tests {
         assert_eq!(sessions(&queue.pick(8, 512)), [1, 2]);
         assert_eq!(sessions(&queue.pick(8, 512)), [3, 4]);
         assert_eq!(sessions(&queue.pick(8, 512)), [5], "a chunk above the budget never runs");
+    }
+
+    #[test]
+    fn a_short_prompt_waits_for_no_more_than_one_chunk_of_a_long_one_and_keeps_it_from_nothing() {
+        let mut queue = Queue::default();
+        for start in [0, 512, 1024, 1536] {
+            queue.push(waiting(9, Lane::Prefill, start, 512));
+        }
+        assert_eq!(sessions(&queue.pick(8, 512)), [9]);
+        queue.push(waiting(1, Lane::Prefill, 0, 30));
+        queue.push(waiting(2, Lane::Prefill, 0, 30));
+        assert_eq!(sessions(&queue.pick(8, 512)), [1, 2]);
+        queue.push(waiting(3, Lane::Prefill, 0, 30));
+        let next = queue.pick(8, 512);
+        assert_eq!((sessions(&next), next[0].step.start), (vec![9], 512), "short prompts starve a long one");
+        assert_eq!(sessions(&queue.pick(8, 512)), [3]);
+        assert_eq!(queue.pick(8, 512)[0].step.start, 1024);
+        queue.pick(8, 512);
+        assert!(queue.turns.is_empty(), "{:?}", queue.turns);
     }
 
     #[test]
