@@ -137,7 +137,7 @@ impl Limits {
 }
 
 /// `first` doubled `n - 1` times, at most `last`; zero for `n` of zero.
-fn doubled(first: Duration, last: Duration, n: u32) -> Duration {
+pub(crate) fn doubled(first: Duration, last: Duration, n: u32) -> Duration {
     match n.checked_sub(1) {
         None => Duration::ZERO,
         Some(times) => first.saturating_mul(1u32.checked_shl(times.min(30)).unwrap_or(u32::MAX)).min(last),

@@ -26,6 +26,7 @@ use self::cases::Case;
 use self::ours::Ours;
 use self::rows::{Row, Test};
 use self::theirs::Theirs;
+use crate::table::csv;
 
 /// Longer than either side's threads stay awake for more work.
 const REST: Duration = Duration::from_millis(20);
@@ -202,7 +203,7 @@ fn rest() {
 fn save(args: &EngineArgs, measured: &[Row], models: &[PathBuf]) -> Result<(), EngineError> {
     let table = args.out.join("engine.csv");
     let all = rows::merged(&table, measured)?;
-    write_text(&table, &rows::csv(&all))?;
+    write_text(&table, &csv(&all))?;
     figure::ratios(&all).save(&args.out, "ratios")?;
     Manifest::of_files("engine", models).write(&args.out)?;
     Ok(())

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::cases::Case;
 use super::ours::Ours;
 use super::{EngineError, Times};
+use crate::table;
 
 /// What is timed.
 #[derive(Debug, Clone, Copy)]
@@ -88,30 +89,8 @@ impl Row {
 
 /// The rows in the table at `path` with `measured` in their places, and new ones after them.
 pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, EngineError> {
-    let mut all = if path.exists() { earlier(path)? } else { Vec::new() };
-    for row in measured {
-        match all.iter_mut().find(|earlier| earlier.is_of(row)) {
-            Some(earlier) => *earlier = row.clone(),
-            None => all.push(row.clone()),
-        }
-    }
-    Ok(all)
-}
-
-fn earlier(path: &Path) -> Result<Vec<Row>, EngineError> {
     let failed = |cause| EngineError::Earlier { path: path.into(), cause };
-    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
-    reader.deserialize().collect::<Result<_, _>>().map_err(failed)
-}
-
-/// The table as CSV.
-pub(super) fn csv(rows: &[Row]) -> String {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).expect("a row goes to memory");
-    }
-    let bytes = writer.into_inner().expect("memory takes what is flushed to it");
-    String::from_utf8(bytes).expect("all fields are text")
+    table::merged(path, measured, Row::is_of).map_err(failed)
 }
 
 /// The table for people.
@@ -144,6 +123,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a table that cannot be read back is the failed test")]
 
     use super::*;
+    use crate::table::csv;
 
     fn row(model: &str, ours_tok_s: f64) -> Row {
         Row {

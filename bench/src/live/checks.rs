@@ -15,7 +15,8 @@ use sim::report::{ReportError, write_text};
 use sim::scenario::{self, ScenarioError};
 
 use super::emulator::{Emulator, EmulatorError, Ends};
-use super::rows::{csv, median, round};
+use super::rows::{median, round};
+use crate::table::csv;
 
 /// Echoes measured for each figure.
 const ECHOES: usize = 300;

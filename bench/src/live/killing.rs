@@ -8,8 +8,9 @@ use sim::report::write_text;
 use super::cells::{self, Load, Net};
 use super::client;
 use super::mesh::{Mesh, MeshSpec};
-use super::rows::{csv, round};
+use super::rows::round;
 use super::{Common, LiveError, Subject, speeds};
+use crate::table::csv;
 
 /// The process is killed when so many pieces of text have come.
 const AFTER: usize = 40;

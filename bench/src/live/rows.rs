@@ -9,6 +9,7 @@ use super::LiveError;
 use super::cells::Net;
 use super::client::Answer;
 use super::prediction::{Foretold, Speed};
+use crate::table;
 
 /// One number of nodes over one network, one stream.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -105,24 +106,13 @@ impl Row {
 
 /// The rows in the table at `path` with `measured` in their places, and new ones after them, in the order of `Net::all`.
 pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, LiveError> {
-    let mut all = if path.exists() { earlier(path)? } else { Vec::new() };
-    for row in measured {
-        let place = |known: &Row| (known.net.as_str(), known.nodes) == (row.net.as_str(), row.nodes);
-        match all.iter_mut().find(|known| place(known)) {
-            Some(known) => *known = row.clone(),
-            None => all.push(row.clone()),
-        }
-    }
+    let failed = |cause| LiveError::Earlier { path: path.into(), cause };
+    let the_same = |a: &Row, b: &Row| (a.net.as_str(), a.nodes) == (b.net.as_str(), b.nodes);
+    let mut all = table::merged(path, measured, the_same).map_err(failed)?;
     let nets: Vec<String> = Net::all().iter().map(Net::name).collect();
     let place = |row: &Row| nets.iter().position(|net| *net == row.net).map_or(0, |place| place + 1);
     all.sort_by_key(|row| (place(row), row.nodes));
     Ok(all)
-}
-
-fn earlier(path: &Path) -> Result<Vec<Row>, LiveError> {
-    let failed = |cause| LiveError::Earlier { path: path.into(), cause };
-    let mut reader = csv::Reader::from_path(path).map_err(failed)?;
-    reader.deserialize().collect::<Result<_, _>>().map_err(failed)
 }
 
 /// The middle one; of an even number the later.
@@ -135,16 +125,6 @@ pub(super) fn median(values: &[f64]) -> f64 {
 /// Three decimals.
 pub(super) fn round(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
-}
-
-/// Rows as CSV.
-pub(super) fn csv<R: Serialize>(rows: &[R]) -> String {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    for row in rows {
-        writer.serialize(row).expect("a row goes to memory");
-    }
-    let bytes = writer.into_inner().expect("memory takes what is flushed to it");
-    String::from_utf8(bytes).expect("all fields are text")
 }
 
 /// The table for people.

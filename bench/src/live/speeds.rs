@@ -177,7 +177,7 @@ fn foretell(
 }
 
 fn save(common: &Common, subject: &Subject, rows: &[Row]) -> Result<(), LiveError> {
-    write_text(&common.out.join("speeds.csv"), &rows::csv(rows))?;
+    write_text(&common.out.join("speeds.csv"), &crate::table::csv(rows))?;
     write_text(&common.out.join("speeds.txt"), &rows::text(rows))?;
     figure::speeds(rows).save(&common.out, "speeds")?;
     Manifest::of_files("live", std::slice::from_ref(&subject.path)).write(&common.out)?;

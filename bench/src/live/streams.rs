@@ -11,8 +11,9 @@ use sim::report::write_text;
 use super::cells::{self, Load, Net};
 use super::client::{self, Answer, ClientError, Question};
 use super::mesh::{Mesh, MeshSpec};
-use super::rows::{csv, median, round};
+use super::rows::{median, round};
 use super::{Common, LiveError, Subject, prediction, speeds};
+use crate::table::csv;
 
 /// Streams at once.
 const STREAMS: [u32; 3] = [1, 4, 16];

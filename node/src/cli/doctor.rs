@@ -1,6 +1,6 @@
 //! `doctor`: what a person should fix before, or while, a node runs here.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,15 +9,13 @@ use serde::Serialize;
 
 use super::failure::Failure;
 use super::models::runnable;
+use super::serve::{PORT, is_port_free};
 use super::status::ask;
 use super::{print, print_json, serve};
 use crate::http::Health;
 use crate::real::kernels::Level;
 use crate::real::p2p::identity::Key;
 use crate::real::profile::memory;
-
-/// The port of the network.
-const PORT: u16 = 9338;
 
 /// Find out what keeps this machine from serving, or from serving well, and say how to mend it.
 #[derive(Debug, Args)]
@@ -150,8 +148,7 @@ fn api(api: &str, running: Option<&Health>) -> Finding {
 }
 
 fn network(runs: bool) -> Finding {
-    let free = TcpListener::bind(("0.0.0.0", PORT)).is_ok() && UdpSocket::bind(("0.0.0.0", PORT)).is_ok();
-    match (free, runs) {
+    match (is_port_free(), runs) {
         (true, _) => finding("network", Grade::Good, format!("port {PORT} is free, TCP and UDP")),
         (false, true) => {
             finding("network", Grade::Good, format!("port {PORT} is used, by the node that runs"))

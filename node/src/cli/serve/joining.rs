@@ -14,7 +14,7 @@ use crate::real::p2p::invite::{Invite, MeshKey, SCHEME};
 use crate::real::p2p::{Announce, Net, NetConfig};
 
 /// The port that nodes listen on where nobody says, TCP and UDP; another one where it is taken.
-const PORT: u16 = 9338;
+pub(in crate::cli) const PORT: u16 = 9338;
 
 /// Addresses of members that are remembered.
 const REMEMBERED_MAX: usize = 64;
@@ -120,15 +120,18 @@ fn secret(text: &str) -> Result<[u8; 32], Failure> {
     })
 }
 
+/// Whether the usual port is free, for TCP and for UDP.
+pub(in crate::cli) fn is_port_free() -> bool {
+    let any = "0.0.0.0";
+    std::net::TcpListener::bind((any, PORT)).is_ok() && std::net::UdpSocket::bind((any, PORT)).is_ok()
+}
+
 /// Where to listen. Without a wish: the usual port, or any where that is taken.
 fn listening(asked: &[String]) -> Result<Vec<Multiaddr>, Failure> {
     if !asked.is_empty() {
         return asked.iter().map(|text| address(text, "--listen")).collect();
     }
-    let any = "0.0.0.0";
-    let is_free =
-        std::net::TcpListener::bind((any, PORT)).is_ok() && std::net::UdpSocket::bind((any, PORT)).is_ok();
-    let port = if is_free { PORT } else { 0 };
+    let port = if is_port_free() { PORT } else { 0 };
     let any = Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED);
     let quic = any.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1);
     Ok(vec![any.with(Protocol::Tcp(port)), quic])

@@ -22,7 +22,7 @@ use planner::model::gguf::GgufFile;
 
 pub(super) use self::asked::Serve;
 pub(super) use self::home::home;
-pub(super) use self::joining::kept_invite;
+pub(super) use self::joining::{PORT, is_port_free, kept_invite};
 
 use self::ending::Ending;
 use self::meshed::{Meshed, Parts, Wanted};

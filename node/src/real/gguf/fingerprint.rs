@@ -2,9 +2,34 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::path::PathBuf;
 
 use planner::model::gguf::GgufFile;
 use sha2::{Digest as _, Sha256};
+
+/// One of a model's files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) path: PathBuf,
+    /// Its bytes.
+    pub(crate) length: u64,
+    /// Those before its first tensor.
+    pub(crate) head: u64,
+}
+
+/// The files of a model, in order.
+///
+/// # Errors
+/// What the system says when a file cannot be looked at.
+pub(crate) fn parts(file: &GgufFile) -> io::Result<Vec<Part>> {
+    let part = |(number, path): (usize, &PathBuf)| {
+        let length = std::fs::metadata(path)?.len();
+        let own = file.tensors.values().filter(|tensor| usize::from(tensor.part) == number);
+        let head = own.map(|tensor| tensor.at).min().unwrap_or(length).min(length);
+        Ok(Part { path: path.clone(), length, head })
+    };
+    file.parts.iter().enumerate().map(part).collect()
+}
 
 /// SHA-256 over everything in a model's files that comes before the weights (metadata, vocabulary, the table of tensors
 /// with types, shapes and places) and the files' lengths. Files of equal fingerprints come from one conversion.
@@ -13,11 +38,8 @@ use sha2::{Digest as _, Sha256};
 /// What the system says when a file cannot be read.
 pub fn fingerprint(file: &GgufFile) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
-    for (number, path) in file.parts.iter().enumerate() {
-        let own = file.tensors.values().filter(|tensor| usize::from(tensor.part) == number);
+    for Part { path, length, head } in parts(file)? {
         let mut part = File::open(path)?;
-        let length = part.metadata()?.len();
-        let head = own.map(|tensor| tensor.at).min().unwrap_or(length).min(length);
         hash.update(length.to_le_bytes());
         hash.update(head.to_le_bytes());
         let mut left = head;

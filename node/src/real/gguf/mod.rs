@@ -16,6 +16,8 @@ mod tests;
 mod writer;
 
 pub use fingerprint::fingerprint;
+#[cfg(feature = "p2p")]
+pub(crate) use fingerprint::{Part, parts};
 pub use requantise::requantise;
 pub use source::CopyError;
 pub use split::split;

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use libp2p::StreamProtocol;
 use libp2p_stream::{Control, IncomingStreams};
 use planner::model::gguf::GgufFile;
@@ -17,10 +16,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::ad::Fingerprint;
-use super::identity::{our_name, their_name};
+use super::for_members;
+use super::identity::their_name;
 use super::state::Shared;
 use crate::ids::PeerId;
-use crate::real::gguf::fingerprint;
+use crate::real::gguf::{self, Part, fingerprint};
 
 /// The protocol of headers.
 pub(super) const HEADERS: StreamProtocol = StreamProtocol::new("/meshwright/header/1");
@@ -55,41 +55,27 @@ pub enum HeaderError {
 }
 
 /// Answers members that ask.
-pub(super) async fn answer(shared: Arc<Shared>, mut streams: IncomingStreams, files: Files) {
-    let mut asking = tokio::task::JoinSet::new();
-    while let Some((peer, stream)) = streams.next().await {
-        while asking.try_join_next().is_some() {}
-        let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
-        if is_member && asking.len() < ASKING_MAX {
-            let (shared, files) = (Arc::clone(&shared), Arc::clone(&files));
-            asking.spawn(async move {
-                let mut stream = stream.compat();
-                let _ = shared.within(FETCH_WITHIN, send(&mut stream, &files)).await;
-            });
-        }
-    }
+pub(super) async fn answer(shared: Arc<Shared>, streams: IncomingStreams, files: Files) {
+    let send = |mut stream| {
+        let files = Arc::clone(&files);
+        async move { send(&mut stream, &files).await }
+    };
+    for_members(shared, streams, ASKING_MAX, FETCH_WITHIN, send).await;
 }
 
-/// The parts of a model that can be opened: each with its length and the length of its head.
-fn heads(paths: &[PathBuf]) -> Option<Vec<(PathBuf, u64, u64)>> {
-    let file = GgufFile::open(paths.first()?).ok()?;
-    let mut parts = Vec::new();
-    for (number, path) in file.parts.iter().enumerate() {
-        let length = std::fs::metadata(path).ok()?.len();
-        let own = file.tensors.values().filter(|tensor| usize::from(tensor.part) == number);
-        parts.push((path.clone(), length, own.map(|tensor| tensor.at).min().unwrap_or(length).min(length)));
-    }
-    Some(parts)
+/// The parts of a model, if it can be opened.
+fn parts(paths: &[PathBuf]) -> Option<Vec<Part>> {
+    gguf::parts(&GgufFile::open(paths.first()?).ok()?).ok()
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, files: &Files) -> io::Result<()> {
     let mut wanted: Fingerprint = [0; 32];
     stream.read_exact(&mut wanted).await?;
     let paths = files.lock().unwrap_or_else(PoisonError::into_inner).get(&wanted).cloned();
-    let found = tokio::task::spawn_blocking(move || heads(&paths?)).await.ok().flatten();
-    let parts = found.unwrap_or_default();
-    stream.write_u32(parts.len() as u32).await?;
-    for (path, length, head) in parts {
+    let found = tokio::task::spawn_blocking(move || parts(&paths?)).await.ok().flatten();
+    let found = found.unwrap_or_default();
+    stream.write_u32(found.len() as u32).await?;
+    for Part { path, length, head } in found {
         stream.write_u64(length).await?;
         stream.write_u64(head).await?;
         let mut part = tokio::fs::File::open(path).await?.take(head);
@@ -117,9 +103,9 @@ pub(super) async fn fetch(
         receive(&mut stream.compat(), wanted, &folder).await
     };
     let came = shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable))?;
-    let heads = heads(&[folder.join(part_name(0, came.len() as u32))]).unwrap_or_default();
-    let head = |part: usize| heads.get(part).map_or(0, |(_, _, head)| *head);
-    let weights = came.iter().enumerate().map(|(part, bytes)| bytes.saturating_sub(head(part))).sum();
+    let kept_parts = parts(&[folder.join(part_name(0, came.len() as u32))]).unwrap_or_default();
+    let head = |number: usize| kept_parts.get(number).map_or(0, |part| part.head);
+    let weights = came.iter().enumerate().map(|(number, bytes)| bytes.saturating_sub(head(number))).sum();
     shared.received.count_files(came.iter().sum(), weights);
     kept(&folder, &wanted).ok_or_else(|| {
         let _ = std::fs::remove_dir_all(&folder);

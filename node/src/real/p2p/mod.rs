@@ -20,12 +20,14 @@ mod swarm;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use libp2p_stream::IncomingStreams;
 use tokio::sync::{Mutex, mpsc, watch};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 pub use self::headers::HeaderError;
 pub use self::state::NetState;
@@ -169,9 +171,7 @@ impl Net {
             Announce::Listening => shared.state.borrow().listening.clone(),
             Announce::Only(addresses) => addresses.clone(),
         };
-        let mut addresses: Vec<Multiaddr> = addresses.into_iter().filter(|a| !is_loopback(a)).collect();
-        addresses.truncate(invite::ADDRESSES_MAX);
-        Invite { mesh: shared.mesh.clone(), addresses }
+        Invite { mesh: shared.mesh.clone(), addresses: reachable(addresses) }
     }
 }
 
@@ -281,6 +281,29 @@ async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: IncomingStreams, que
     }
 }
 
+/// Works on members' streams, `most` of them at once and each for so long at most. Others' are dropped.
+async fn for_members<F>(
+    shared: Arc<Shared>,
+    mut streams: IncomingStreams,
+    most: usize,
+    within: Duration,
+    work: impl Fn(Compat<libp2p::Stream>) -> F,
+) where
+    F: Future + Send + 'static,
+{
+    let mut working = tokio::task::JoinSet::new();
+    while let Some((peer, stream)) = streams.next().await {
+        while working.try_join_next().is_some() {}
+        let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
+        if is_member && working.len() < most {
+            let (shared, work) = (Arc::clone(&shared), work(stream.compat()));
+            working.spawn(async move {
+                let _ = shared.within(within, work).await;
+            });
+        }
+    }
+}
+
 /// Meetings that may be under way at once.
 const MEETINGS_MAX: usize = 8192;
 
@@ -307,10 +330,8 @@ async fn tell_addresses(shared: Arc<Shared>, announce: Announce) {
         let addresses = match &announce {
             Announce::Only(addresses) => addresses.clone(),
             Announce::Listening => {
-                let mut listening = state.borrow_and_update().listening.clone();
-                listening.retain(|address| !is_loopback(address));
-                listening.truncate(invite::ADDRESSES_MAX);
-                listening
+                let listening = state.borrow_and_update().listening.clone();
+                reachable(listening)
             }
         };
         shared.roster.send_if_modified(|roster| roster.update(|ad| ad.addresses = addresses));
@@ -318,6 +339,13 @@ async fn tell_addresses(shared: Arc<Shared>, announce: Announce) {
             return;
         }
     }
+}
+
+/// Those that others can reach, as many as are told.
+fn reachable(mut addresses: Vec<Multiaddr>) -> Vec<Multiaddr> {
+    addresses.retain(|address| !is_loopback(address));
+    addresses.truncate(invite::ADDRESSES_MAX);
+    addresses
 }
 
 fn is_loopback(address: &Multiaddr) -> bool {

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use libp2p::StreamProtocol;
 use libp2p_stream::{Control, IncomingStreams};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::ad::Measured;
-use super::identity::{our_name, their_name};
+use super::for_members;
+use super::identity::their_name;
 use super::state::Shared;
 use crate::clock::Clock as _;
 use crate::ids::PeerId;
@@ -39,19 +39,9 @@ const NEWS: f64 = 0.1;
 const PROBES_MAX: usize = 16;
 
 /// Answers members' probes: each is a length, so many bytes, and gets one byte back.
-pub(super) async fn answer(shared: Arc<Shared>, mut streams: IncomingStreams) {
-    let mut probes = tokio::task::JoinSet::new();
-    while let Some((peer, stream)) = streams.next().await {
-        while probes.try_join_next().is_some() {}
-        let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
-        if is_member && probes.len() < PROBES_MAX {
-            let shared = Arc::clone(&shared);
-            probes.spawn(async move {
-                let mut stream = stream.compat();
-                let _ = shared.within(PROBE_WITHIN, echo(&mut stream)).await;
-            });
-        }
-    }
+pub(super) async fn answer(shared: Arc<Shared>, streams: IncomingStreams) {
+    let echo = |mut stream| async move { echo(&mut stream).await };
+    for_members(shared, streams, PROBES_MAX, PROBE_WITHIN, echo).await;
 }
 
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {

@@ -19,6 +19,7 @@ use super::meeting::{self, Ended, HELLO_WITHIN};
 use super::state::Shared;
 use crate::clock::{Clock as _, Instant};
 use crate::ids::PeerId;
+use crate::limits::doubled;
 
 /// After a failed dial the next one waits this long, then twice as long each time, ...
 const REDIAL_FIRST: Duration = Duration::from_millis(500);
@@ -96,8 +97,8 @@ impl Redial {
     }
 
     fn failed(&mut self, now: Instant) {
-        let pause = REDIAL_FIRST.saturating_mul(1 << self.failures.min(10)).min(REDIAL_LAST);
-        (self.due, self.failures) = (now.after(pause), self.failures.saturating_add(1));
+        self.failures = self.failures.saturating_add(1);
+        self.due = now.after(doubled(REDIAL_FIRST, REDIAL_LAST, self.failures));
     }
 }
 
@@ -106,8 +107,10 @@ struct Door {
     address: Multiaddr,
     /// Tried only while nobody is connected, and not complained of.
     is_remembered: bool,
-    /// The connection through it.
+    /// The call through it, or the connection that came of it.
     through: Option<ConnectionId>,
+    /// Who answered. The door is tried again when that peer is gone, whichever connection was the last one.
+    leads_to: Option<PeerId>,
     redial: Redial,
 }
 
@@ -127,8 +130,6 @@ pub(super) struct Driver {
     doors: Vec<Door>,
     connected: BTreeMap<PeerId, Connected>,
     redials: BTreeMap<PeerId, Redial>,
-    /// Connections that were closed while another one to the same peer stayed.
-    closed_doors: BTreeMap<PeerId, Vec<ConnectionId>>,
     /// Found on this LAN, once, whoever they are.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
 }
@@ -145,7 +146,9 @@ impl Driver {
         remembered: Vec<Multiaddr>,
     ) -> Self {
         let redial = Redial::at(Instant(0));
-        let door = |is_remembered| move |address| Door { address, is_remembered, through: None, redial };
+        let door = |is_remembered| {
+            move |address| Door { address, is_remembered, through: None, leads_to: None, redial }
+        };
         let doors = join.into_iter().map(door(false)).chain(remembered.into_iter().map(door(true))).collect();
         Self {
             swarm,
@@ -155,7 +158,6 @@ impl Driver {
             doors,
             connected: BTreeMap::new(),
             redials: BTreeMap::new(),
-            closed_doors: BTreeMap::new(),
             found: BTreeMap::new(),
         }
     }
@@ -276,6 +278,7 @@ impl Driver {
         let now = self.now();
         if let ConnectedPoint::Dialer { .. } = endpoint {
             for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
+                door.leads_to = Some(name);
                 door.redial = Redial::at(now);
                 self.shared.fine(&door.address.to_string());
             }
@@ -299,22 +302,14 @@ impl Driver {
 
     fn on_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, left: u32) {
         let now = self.now();
-        for door in self.doors.iter_mut().filter(|door| door.through == Some(id) && left == 0) {
-            door.through = None;
+        let name = our_name(peer);
+        let is_shut =
+            |door: &&mut Door| door.through == Some(id) || (name.is_some() && door.leads_to == name);
+        for door in self.doors.iter_mut().filter(|door| left == 0 && is_shut(door)) {
+            (door.through, door.leads_to) = (None, None);
             door.redial.failed(now);
         }
-        let Some(name) = our_name(peer) else { return };
-        if left > 0 {
-            // The door leads to a peer that is connected: it is tried again when that one goes.
-            self.closed_doors.entry(name).or_default().push(id);
-        } else {
-            for id in self.closed_doors.remove(&name).unwrap_or_default() {
-                for door in self.doors.iter_mut().filter(|door| door.through == Some(id)) {
-                    door.through = None;
-                    door.redial.failed(now);
-                }
-            }
-        }
+        let Some(name) = name else { return };
         if left == 0 {
             if let Some(connected) = self.connected.remove(&name) {
                 connected.greeting.abort();
