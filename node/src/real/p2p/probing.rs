@@ -1,6 +1,7 @@
 //! How fast the way to a member is: a few echoes for the round trip, one long transfer for the bandwidth. Of two members
 //! the lower one measures, when they meet and again from time to time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ const TELLING: Duration = Duration::from_millis(100);
 const PROBE_WITHIN: Duration = Duration::from_secs(30);
 /// Ways are measured again after so long.
 const AGAIN: Duration = Duration::from_secs(600);
+/// One that could not be measured is tried again after so long: the other end may not know yet that this one is a member.
+const RETRY: Duration = Duration::from_secs(2);
 /// A new figure that differs from the last one by less than this share is not told.
 const NEWS: f64 = 0.1;
 /// Members that may be probing this node at once.
@@ -59,21 +62,26 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Res
 /// Measures the ways to members as they come, and again from time to time.
 pub(super) async fn measure(shared: Arc<Shared>, control: Control) {
     let mut state = shared.state.subscribe();
-    let mut measured = std::collections::BTreeMap::new();
+    let mut due = BTreeMap::new();
     loop {
         let members: Vec<PeerId> = state.borrow_and_update().members.iter().copied().collect();
-        measured.retain(|peer, _| members.contains(peer));
+        due.retain(|peer, _| members.contains(peer));
         for peer in members.into_iter().filter(|peer| shared.me < *peer) {
             let now = shared.clock.now();
-            if measured.get(&peer).is_some_and(|at| now.since(*at) < AGAIN) {
+            if due.get(&peer).is_some_and(|due| now < *due) {
                 continue;
             }
-            measured.insert(peer, now);
-            if let Ok(Some(link)) = shared.within(PROBE_WITHIN, probe(&shared, control.clone(), peer)).await {
-                tell(&shared, link);
-            }
+            let link = shared.within(PROBE_WITHIN, probe(&shared, control.clone(), peer)).await;
+            let pause = match link {
+                Ok(Some(link)) => {
+                    tell(&shared, link);
+                    AGAIN
+                }
+                Ok(None) | Err(_) => RETRY,
+            };
+            due.insert(peer, shared.clock.now().after(pause));
         }
-        let again = shared.clock.now().after(AGAIN);
+        let again = due.values().min().copied().unwrap_or_else(|| shared.clock.now().after(AGAIN));
         tokio::select! {
             biased;
             changed = state.changed() => if changed.is_err() { return },

@@ -199,8 +199,10 @@ impl Driver {
                 } else if ended != Ended::Gone {
                     self.shared.trouble(self.address_of(peer), ended.to_string());
                 }
-                if self.shared.is_member(peer) && self.connected.contains_key(&peer) {
-                    // The stream ended and the connection did not: again.
+                let may_go_on = ended == Ended::Gone || self.shared.is_member(peer);
+                if may_go_on && self.connected.contains_key(&peer) {
+                    // The stream ended and the connection did not: again. A peer that many call at once drops streams that
+                    // it cannot take, before it has heard the first word.
                     let greeting = self.greet(peer, REDIAL_FIRST);
                     if let Some(connected) = self.connected.get_mut(&peer) {
                         connected.greeting = greeting;
