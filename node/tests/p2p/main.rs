@@ -66,12 +66,16 @@ impl Member {
 
     async fn until(&self, what: &str, holds: impl Fn(&NetState) -> bool) {
         let mut state = self.net.state();
-        soon(what, state.wait_for(|state| holds(state))).await.unwrap();
+        assert!(soon(what, state.until(|state| holds(state))).await, "the network ended");
     }
 
     async fn address(&self) -> Multiaddr {
         self.until("it listens", |state| !state.listening.is_empty()).await;
-        self.net.state().borrow().listening[0].clone()
+        self.net.state().read(|state| state.listening[0].clone())
+    }
+
+    fn is_with(&self, other: &Member) -> bool {
+        self.net.state().read(|state| state.members.contains(&other.peer()))
     }
 
     async fn until_met(&self, other: &Member) {
@@ -149,14 +153,14 @@ async fn everybody_hears_of_everybody_and_of_what_changes() {
     let b = Member::start(&mesh, "b", TCP, vec![at.clone()]);
     let c = Member::start(&mesh, "c", TCP, vec![at]);
     let mut roster = b.net.roster();
-    soon("b hears of c", roster.wait_for(|roster| roster.ad(c.peer()).is_some())).await.unwrap();
+    assert!(soon("b hears of c", roster.until(|roster| roster.ad(c.peer()).is_some())).await);
     c.net.update(|ad| ad.name = "another name".into());
-    let heard = roster.wait_for(|roster| roster.ad(c.peer()).is_some_and(|ad| ad.name == "another name"));
-    soon("b hears of c's news", heard).await.unwrap();
+    let heard = roster.until(|roster| roster.ad(c.peer()).is_some_and(|ad| ad.name == "another name"));
+    assert!(soon("b hears of c's news", heard).await);
     let lower = a.peer().min(b.peer());
-    let measured = roster.wait_for(|roster| roster.ad(lower).is_some_and(|ad| !ad.links.is_empty()));
-    soon("the way is measured", measured).await.unwrap();
-    let view = roster.borrow().view(&[1; 32]);
+    let measured = roster.until(|roster| roster.ad(lower).is_some_and(|ad| !ad.links.is_empty()));
+    assert!(soon("the way is measured", measured).await);
+    let view = roster.read(|roster| roster.view(&[1; 32]));
     assert_eq!(view.len(), 3);
     assert_eq!(view.fleet.nodes[0].name, "b");
 }
@@ -170,9 +174,9 @@ async fn who_was_not_invited_is_told_so_and_gets_no_stream() {
     stranger.until("it is told", refused).await;
     let opened = stranger.net.transport().open(a.peer(), Lane::Control).await;
     assert_eq!(opened.err(), Some(NetError::Unreachable));
-    assert!(!a.net.state().borrow().members.contains(&stranger.peer()));
-    assert!(a.net.roster().borrow().ad(stranger.peer()).is_none());
-    assert!(a.net.state().borrow().members.contains(&b.peer()), "a member was disturbed");
+    assert!(!a.is_with(&stranger));
+    assert!(a.net.roster().read(|roster| roster.ad(stranger.peer()).is_none()));
+    assert!(a.is_with(&b), "a member was disturbed");
 }
 
 #[tokio::test]
@@ -264,7 +268,7 @@ async fn garbage_floods_and_promises_end_with_whoever_sends_them() {
     let (peer, _, mut rx) = soon("accept", a.net.transport().accept()).await.unwrap();
     assert_eq!(peer, b.peer(), "a stranger's stream reached the node");
     assert_eq!(soon("frame", rx.recv()).await.unwrap(), Some(Frame::Control(Control::Ping { nonce: 5 })));
-    assert_eq!(a.net.state().borrow().members.len(), 1);
+    assert_eq!(a.net.state().read(|state| state.members.len()), 1);
 }
 
 #[tokio::test]

@@ -81,12 +81,10 @@ fn remembered_addresses(home: &Path) -> Vec<Multiaddr> {
 
 /// Keeps the token of this mesh, and where its members listen, for the next start. What cannot be kept is only logged.
 pub(super) fn remember(home: &Path, net: &Net) {
-    let others: Vec<String> = {
-        let roster = net.roster();
-        let roster = roster.borrow();
+    let others: Vec<String> = net.roster().read(|roster| {
         let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
         others.flat_map(|ad| &ad.addresses).take(REMEMBERED_MAX).map(ToString::to_string).collect()
-    };
+    });
     let kept =
         if others.is_empty() { Ok(()) } else { std::fs::write(home.join("members"), others.join("\n")) };
     if let Err(why) = kept.and_then(|()| write_private(&home.join("invite"), &net.invite().to_string())) {

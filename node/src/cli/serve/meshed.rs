@@ -197,7 +197,7 @@ impl Meshed {
         let doors = Doors::<Real> { transport: net.transport(), engine, clock, probe: Log, seed: 0 };
         let model = Arc::new(model);
         let mut roster = net.roster();
-        let view = Arc::new(roster.borrow_and_update().view(&fingerprint));
+        let view = Arc::new(roster.read_new(|roster| roster.view(&fingerprint)));
         let config = NodeConfig {
             view,
             model: Arc::clone(&model),
@@ -211,8 +211,8 @@ impl Meshed {
         let node = Arc::new(start(doors, config));
         let seen = Arc::clone(&node);
         let follow = tokio::spawn(async move {
-            while roster.changed().await.is_ok() {
-                let view = roster.borrow_and_update().view(&fingerprint);
+            while roster.changed().await {
+                let view = roster.read_new(|roster| roster.view(&fingerprint));
                 if !seen.see(Arc::new(view)) {
                     tracing::error!("the fleet was renumbered; this is a fault in the program");
                 }
@@ -228,7 +228,7 @@ impl Meshed {
 
     /// This node's name in the network.
     pub(super) fn peer(&self) -> String {
-        let own = self.net.roster().borrow().own().peer;
+        let own = self.net.roster().read(|roster| roster.own().peer);
         own.0.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
@@ -328,13 +328,13 @@ impl Meshed {
     }
 
     fn peers(&self) -> Vec<PeerHealth> {
-        let state = self.net.state();
-        let roster = self.net.roster();
-        let (state, roster) = (state.borrow(), roster.borrow());
-        let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
-        others
-            .map(|ad| PeerHealth { name: ad.name.clone(), alive: state.members.contains(&ad.peer) })
-            .collect()
+        let connected = self.net.state().read(|state| state.members.clone());
+        self.net.roster().read(|roster| {
+            let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
+            others
+                .map(|ad| PeerHealth { name: ad.name.clone(), alive: connected.contains(&ad.peer) })
+                .collect()
+        })
     }
 
     fn proposal(&self, candidate: &Candidate) -> Proposal {
@@ -436,13 +436,13 @@ impl Desk for Meshed {
         Health {
             serving,
             why: (!serving).then(|| self.why(published.as_deref())),
-            node: self.net.roster().borrow().own().name.clone(),
+            node: self.net.roster().read(|roster| roster.own().name.clone()),
             version: env!("CARGO_PKG_VERSION").into(),
             models: vec![self.served().id.clone()],
             sessions: self.node.sessions(),
             epoch: self.node.epoch().0,
             peers: self.peers(),
-            troubles: self.net.state().borrow().troubles.clone(),
+            troubles: self.net.state().read(|state| state.troubles.clone()),
             received: self.net.received().by_kind().map(|(kind, bytes)| (kind.to_owned(), bytes)).into(),
             plan: published.map(|p| self.plan(&p.plan, &p.serving.keys().copied().collect())),
         }

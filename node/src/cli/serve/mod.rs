@@ -238,9 +238,11 @@ async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, St
     let deadline = clock.now().after(OFFER_WITHIN);
     loop {
         let offers: Vec<_> = {
-            let (roster, state) = (roster.borrow_and_update(), state.borrow_and_update());
-            let connected = roster.ads().filter(|ad| state.members.contains(&ad.peer));
-            connected.flat_map(|ad| ad.models.iter().map(|offer| (ad.peer, offer.clone()))).collect()
+            let members = state.read_new(|state| state.members.clone());
+            roster.read_new(|roster| {
+                let connected = roster.ads().filter(|ad| members.contains(&ad.peer));
+                connected.flat_map(|ad| ad.models.iter().map(|offer| (ad.peer, offer.clone()))).collect()
+            })
         };
         for (peer, offer) in offers {
             match net.header(peer, offer.fingerprint, &home.join("headers")).await {
@@ -248,23 +250,21 @@ async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, St
                 Err(why) => tracing::warn!("{}: {why}", offer.name),
             }
         }
-        let refused = {
-            let state = state.borrow();
-            state.refused.clone().filter(|_| state.members.is_empty())
-        };
+        let refused = state.read(|state| state.refused.clone().filter(|_| state.members.is_empty()));
         if let Some(why) = refused {
             return Err(Failure::Join(why));
         }
         let news = async {
             tokio::select! {
                 biased;
-                changed = roster.changed() => changed.is_ok(),
-                changed = state.changed() => changed.is_ok(),
+                changed = roster.changed() => changed,
+                changed = state.changed() => changed,
             }
         };
         if !matches!(clock.timeout_at(deadline, news).await, Ok(true)) {
-            let troubles: Vec<String> =
-                net.state().borrow().troubles.iter().map(|(whom, what)| format!("{whom}: {what}")).collect();
+            let troubles: Vec<String> = net
+                .state()
+                .read(|state| state.troubles.iter().map(|(whom, what)| format!("{whom}: {what}")).collect());
             return Err(Failure::Join(if troubles.is_empty() {
                 "no member of the mesh offers a model; start one with `meshwright serve --model`".into()
             } else {

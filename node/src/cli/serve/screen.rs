@@ -40,12 +40,13 @@ impl Words {
     pub(super) fn new(meshed: &Meshed, address: SocketAddr) -> Self {
         let served = meshed.served();
         let health = meshed.health();
+        let listening = meshed.net().state().read(|state| state.listening.clone());
         Self {
             api: format!("http://{address}"),
             model: served.id.clone(),
             name: served.name.clone(),
             peer: meshed.peer(),
-            listen: meshed.net().state().borrow().listening.iter().map(ToString::to_string).collect(),
+            listen: listening.iter().map(ToString::to_string).collect(),
             invite: meshed.net().invite().to_string(),
             context: served.context,
             sessions: health.plan.as_ref().map_or(0, |plan| plan.sessions),

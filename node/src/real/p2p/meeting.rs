@@ -168,16 +168,20 @@ pub(super) async fn hear(shared: Arc<Shared>, peer: PeerId, stream: libp2p::Stre
 }
 
 fn learn(shared: &Shared, from: PeerId, ads: Vec<Signed>) {
+    let mut faulty = Vec::new();
     shared.roster.send_if_modified(|roster| {
         let mut changed = false;
         for signed in ads {
             match roster.hear(signed) {
                 Ok(news) => changed |= news,
-                Err(why) => shared.trouble(format!("an ad from {from:?}"), why.to_string()),
+                Err(why) => faulty.push(why),
             }
         }
         changed
     });
+    for why in faulty {
+        shared.trouble(format!("an ad from {from:?}"), why.to_string());
+    }
 }
 
 #[cfg(test)]

@@ -4,13 +4,15 @@
 //! * [`ad`]: what a machine says of itself. [`roster`]: what is known of all of them, and the fleet that makes.
 //! * `meeting`: how members prove that they are, and pass news on. `probing`: how fast the way between two of them is.
 //! * `headers`: what a machine without a model's files needs to speak for it.
-//! * `swarm`: connections, on a thread of their own. [`streams`]: the node's transport. [`state`]: what both share.
+//! * `swarm`: connections, on a thread of their own. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
+//!   looked at.
 
 pub mod ad;
 mod headers;
 pub mod identity;
 pub mod invite;
 mod meeting;
+mod news;
 mod probing;
 pub mod roster;
 mod state;
@@ -30,6 +32,7 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 pub use self::headers::HeaderError;
+pub use self::news::News;
 pub use self::state::NetState;
 
 use self::ad::{Ad, Fingerprint};
@@ -125,13 +128,13 @@ impl Net {
     }
 
     /// How the network is, now and as it changes.
-    pub fn state(&self) -> watch::Receiver<NetState> {
-        self.transport.shared.state.subscribe()
+    pub fn state(&self) -> News<NetState> {
+        News::new(&self.transport.shared.state)
     }
 
     /// Who is in the mesh, now and as it changes.
-    pub fn roster(&self) -> watch::Receiver<Roster> {
-        self.transport.shared.roster.subscribe()
+    pub fn roster(&self) -> News<Roster> {
+        News::new(&self.transport.shared.roster)
     }
 
     /// Tells the mesh something else of this node.
