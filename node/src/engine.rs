@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use crate::asides::{Asides, Results};
 use crate::ids::{SessionId, Token};
 pub use crate::sampling::{Chances, Penalties, Rules, Sampled, Sampling};
 use crate::wire::Payload;
@@ -97,7 +98,18 @@ pub trait Engine: Send + 'static {
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Runs one step; the results are in the order of `batch`. A device runs one step at a time: `&mut self`.
-    fn step(&mut self, batch: Vec<Work>) -> impl Future<Output = Vec<Result<WorkOut, EngineError>>> + Send;
+    fn step(&mut self, batch: Vec<Work>) -> impl Future<Output = Results> + Send;
+
+    /// Whether [`step_between`](Self::step_between) lets other steps in.
+    fn takes_asides(&self) -> bool {
+        false
+    }
+
+    /// Runs one step, and between its layers the steps that are asked for meanwhile.
+    fn step_between(&mut self, batch: Vec<Work>, asides: Asides) -> impl Future<Output = Results> + Send {
+        drop(asides);
+        self.step(batch)
+    }
 
     /// Forgets KV from position `len` on: speculation rolls back.
     fn truncate(&mut self, session: SessionId, len: u32);

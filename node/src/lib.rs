@@ -8,7 +8,8 @@
 //! * [`world`]: the traits a world implements, and the doors a node is handed.
 //! * [`clock`]: the only source of now and of waiting.
 //! * [`transport`]: one-way streams of frames, by peer and lane.
-//! * [`engine`]: a range of layers on one device, and its KV cache.
+//! * [`engine`]: a range of layers on one device, and its KV cache. [`asides`]: short steps between the layers of a long
+//!   one.
 //! * [`sampling`]: how the last stage chooses a token.
 //! * [`probe`]: what a node tells about itself.
 //! * [`wire`]: the frames; [`framed`] puts them on byte streams.
@@ -28,6 +29,7 @@
 //! * [`http`] (`http`): the OpenAI-compatible API.
 //! * [`cli`] (`cli`): the commands of `meshwright`.
 
+pub mod asides;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use node::clock::Clock;
+use node::asides::{Aside, Asides, Results};
+use node::clock::{Clock, Instant};
 use node::engine::{Engine, EngineError, Input, Sampled, Sampling, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
 use node::wire::Payload;
@@ -19,7 +20,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, LogNormal};
 
 use crate::digest::{Context, embed, reference, sample};
-use crate::record::Recorder;
+use crate::layered::Course;
+use crate::record::{Recorder, Spent};
 use crate::seed::Seed;
 
 /// The `count` tokens that must follow `prompt`, whatever mesh computes them.
@@ -99,6 +101,26 @@ pub struct SimEngine<C: Clock> {
     fixed_bytes: u64,
     sessions: BTreeMap<SessionId, Context>,
     kv_used_bytes: u64,
+}
+
+/// A step that takes its time.
+struct Running {
+    time: StepTime,
+    software_us: f64,
+    layers: u32,
+    /// Whose, and the position after their tokens.
+    shares: Vec<(SessionId, u32)>,
+}
+
+impl Running {
+    fn total_ns(&self) -> u64 {
+        ((self.time.total_us() + self.software_us) * 1e3).round() as u64
+    }
+
+    /// What a share of its layers takes.
+    fn part(&self, share: f64) -> Spent {
+        Spent { compute_us: self.time.total_us() * share, software_us: self.software_us * share }
+    }
 }
 
 /// A log-normal factor of mean 1 with this relative standard deviation; `None` for none.
@@ -192,6 +214,40 @@ impl<C: Clock> SimEngine<C> {
         let context = self.sessions.entry(work.session).or_insert_with(|| Context::new(layers));
         let outputs: Vec<u64> = inputs.into_iter().map(|input| context.push(input)).collect();
         Ok(self.output(work, outputs))
+    }
+
+    /// Computes everything at once. Gives what is left to be waited for, unless nothing was to be done.
+    fn begin(&mut self, batch: &[Work]) -> (Results, Option<Running>) {
+        let Some(layers) = self.layers else {
+            return (batch.iter().map(|_| Err(EngineError::NotLoaded)).collect(), None);
+        };
+        let (mut results, mut shares, mut sequences) =
+            (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
+        for work in batch {
+            let result = self.run(layers, work);
+            if result.is_ok() {
+                shares.push((work.session, work.start + work.count));
+                sequences.push(sequence(work));
+            }
+            results.push(result);
+        }
+        if shares.is_empty() {
+            return (results, None);
+        }
+        let time = self.duration(layers, &sequences);
+        self.tell_memory();
+        let software_us = self.spec.software.per_step_us;
+        (results, Some(Running { time, software_us, layers: layers.len(), shares }))
+    }
+
+    /// Runs a step between the layers of another one, after its sessions have waited so long for the end of a layer.
+    async fn aside(&mut self, aside: Aside, waited_ns: u64) -> Results {
+        for session in aside.forget {
+            self.release(session);
+        }
+        let shares: Vec<_> = aside.batch.iter().map(|work| (work.session, work.start + work.count)).collect();
+        self.recorder.held_up(&shares, waited_ns);
+        self.step(aside.batch).await
     }
 
     fn output(&self, work: &Work, digests: Vec<u64>) -> WorkOut {
@@ -291,7 +347,7 @@ impl<C: Clock> Engine for SimEngine<C> {
         let ended_ns = began.0 + (took_us * 1e3).round() as u64;
         // Until it has all of the new range it can compute neither.
         self.layers = None;
-        self.clock.sleep_until(node::clock::Instant(ended_ns)).await;
+        self.clock.sleep_until(Instant(ended_ns)).await;
         self.layers = Some(layers);
         self.recorder.loaded(
             self.spec.node,
@@ -302,30 +358,36 @@ impl<C: Clock> Engine for SimEngine<C> {
         Ok(())
     }
 
-    async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
-        let Some(layers) = self.layers else {
-            return batch.iter().map(|_| Err(EngineError::NotLoaded)).collect();
-        };
-        let began = self.clock.now();
-        let (mut results, mut shares, mut sequences) =
-            (Vec::with_capacity(batch.len()), Vec::new(), Vec::new());
-        for work in &batch {
-            let result = self.run(layers, work);
-            if result.is_ok() {
-                shares.push((work.session, work.start + work.count));
-                sequences.push(sequence(work));
+    async fn step(&mut self, batch: Vec<Work>) -> Results {
+        let (results, running) = self.begin(&batch);
+        if let Some(running) = running {
+            let began = self.clock.now();
+            self.recorder.stepped(self.spec.node, began.0, &running.part(1.0), &running.shares, true);
+            self.clock.sleep_until(Instant(began.0 + running.total_ns())).await;
+        }
+        results
+    }
+
+    fn takes_asides(&self) -> bool {
+        true
+    }
+
+    async fn step_between(&mut self, batch: Vec<Work>, asides: Asides) -> Results {
+        let (results, running) = self.begin(&batch);
+        let Some(running) = running else { return results };
+        let mut course = Course::new(running.total_ns(), running.layers);
+        let (mut ended, mut is_new, mut waited_ns) = (self.clock.now(), true, 0);
+        while !course.is_over() {
+            if let Some(aside) = asides.next() {
+                asides.answer(self.aside(aside, std::mem::take(&mut waited_ns)).await);
+                continue;
             }
-            results.push(result);
+            let piece = course.run(&self.clock, &asides).await;
+            self.recorder.held_up(&running.shares, piece.began.0.saturating_sub(ended.0));
+            let part = running.part(piece.share);
+            self.recorder.stepped(self.spec.node, piece.began.0, &part, &running.shares, is_new);
+            (ended, is_new, waited_ns) = (self.clock.now(), false, piece.waited_ns);
         }
-        if shares.is_empty() {
-            return results;
-        }
-        let time = self.duration(layers, &sequences);
-        let software_us = self.spec.software.per_step_us;
-        self.recorder.stepped(self.spec.node, began.0, &time, software_us, &shares);
-        self.tell_memory();
-        let ended_ns = began.0 + ((time.total_us() + software_us) * 1e3).round() as u64;
-        self.clock.sleep_until(node::clock::Instant(ended_ns)).await;
         results
     }
 

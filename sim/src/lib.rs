@@ -27,6 +27,7 @@ pub mod check;
 mod digest;
 pub mod engine;
 mod faults;
+mod layered;
 pub mod link;
 pub mod memory;
 pub mod mesh;

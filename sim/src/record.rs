@@ -9,7 +9,6 @@ use node::ids::SessionId;
 use node::probe::{Event, Probe};
 use node::transport::Lane;
 use node::wire::Frame;
-use planner::cost::step::StepTime;
 use planner::plan::{Breakdown, NodeId};
 
 use crate::link::Delivery;
@@ -63,6 +62,13 @@ impl Account {
         self.open = self.open.split_off(&position);
         self.closed.push((position, cost));
     }
+}
+
+/// What a step, or some of its layers, took.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Spent {
+    pub(crate) compute_us: f64,
+    pub(crate) software_us: f64,
 }
 
 /// Everything recorded of a run.
@@ -195,15 +201,15 @@ impl Recorder {
         &self,
         node: NodeId,
         began_ns: u64,
-        time: &StepTime,
-        software_us: f64,
+        spent: &Spent,
         batch: &[(SessionId, u32)],
+        is_new: bool,
     ) {
         let mut ledger = self.ledger();
-        let compute_us = time.total_us();
+        let Spent { compute_us, software_us } = *spent;
         if let Some(activity) = ledger.activity.get_mut(node.index()) {
             activity.busy_us += compute_us + software_us;
-            activity.steps += 1;
+            activity.steps += u64::from(is_new);
         }
         for (session, position) in batch {
             ledger.book(*session, *position, |cost| {
@@ -215,6 +221,14 @@ impl Recorder {
         ledger.span(began_ns, ended_ns, |names| {
             (names[node.index()].clone(), "compute", label(batch.iter().copied()))
         });
+    }
+
+    /// So long the device did something else than a step of these.
+    pub(crate) fn held_up(&self, batch: &[(SessionId, u32)], waited_ns: u64) {
+        let mut ledger = self.ledger();
+        for (session, position) in batch.iter().filter(|_| waited_ns > 0) {
+            ledger.book(*session, *position, |cost| cost.queueing_ms += waited_ns as f64 / 1e6);
+        }
     }
 
     /// A device reads weights from disk.
@@ -260,8 +274,8 @@ mod tests {
     const SESSION: SessionId = SessionId(4);
 
     fn step(recorder: &Recorder, position: u32, compute_us: f64) {
-        let time = StepTime { weights_us: compute_us, ..StepTime::default() };
-        recorder.stepped(NODE, 0, &time, 100.0, &[(SESSION, position)]);
+        let spent = Spent { compute_us, software_us: 100.0 };
+        recorder.stepped(NODE, 0, &spent, &[(SESSION, position)], true);
     }
 
     fn emitted(position: u32) -> Event {

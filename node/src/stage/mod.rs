@@ -1,6 +1,7 @@
 //! A node's stage: a short loop. What waits becomes a batch, the batch is one engine step, each output goes to the next
 //! peer, and the last stage's token to the head in one hop.
 
+mod long;
 mod queue;
 mod returning;
 mod sessions;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use self::queue::Waiting;
 use self::returning::Returning;
 use self::sessions::{Duty, Loaded, Sessions};
+use crate::asides::Results;
 use crate::clock::{Clock, Instant};
 use crate::control::Report;
 use crate::engine::{Engine, EngineError, Input, Want, Work, WorkOut};
@@ -140,9 +142,14 @@ impl<W: World> Stage<W> {
             self.settle();
             self.desk.do_duties();
             let limits = &self.desk.node.limits;
-            let batch = self.desk.sessions.queue.pick(limits.batch, limits.prefill_tokens);
+            let (sessions, tokens) = (limits.batch, limits.prefill_tokens);
+            let queue = &mut self.desk.sessions.queue;
+            let apart = self.engine.takes_asides();
+            let batch = if apart { queue.pick_apart(sessions, tokens) } else { queue.pick(sessions, tokens) };
             if batch.is_empty() {
                 self.desk.wait().await;
+            } else if apart && batch.iter().any(|w| w.lane == Lane::Prefill) {
+                self.long_step(batch).await;
             } else {
                 self.step(batch).await;
             }
@@ -185,7 +192,7 @@ impl<W: World> Stage<W> {
                 tokio::select! {
                     biased;
                     loaded = &mut loading => break loaded,
-                    () = desk.serve_meanwhile() => {}
+                    () = desk.serve_meanwhile(None) => {}
                 }
             }
         };
@@ -206,12 +213,13 @@ impl<W: World> Stage<W> {
         if works.is_empty() {
             return;
         }
-        let parts = batch.iter().map(|w| (w.step.session, w.step.end(), w.at)).collect();
-        self.desk.node.tell(Event::StepBegan { batch: parts });
-        let began = self.desk.node.now();
+        let began = self.desk.began(&batch);
         let results = self.engine.step(works).await;
+        self.ended(batch, began, results).await;
+    }
+
+    async fn ended(&mut self, batch: Vec<Waiting>, began: Instant, results: Results) {
         let ended = self.desk.node.now();
-        self.desk.node.tell(Event::StepEnded { sessions: batch.len() as u32 });
         self.desk.returning = Returning::after(&batch, |w| self.desk.is_whole(w), began, ended);
         let is_new = batch.iter().any(|w| w.step.start == 0);
         self.desk.hand_on(batch, results).await;
@@ -272,13 +280,15 @@ impl<W: World> Desk<W> {
         }
     }
 
-    /// What can be done without the device: taking in, turning away.
-    async fn serve_meanwhile(&mut self) {
+    /// What can be done without the device: taking in, turning away. Returns after an arrival, or at `until`.
+    async fn serve_meanwhile(&mut self, until: Option<Instant>) {
         let (decode, prefill) = (self.has_room(Lane::Decode), self.has_room(Lane::Prefill));
+        let node = Arc::clone(&self.node);
         let arrival = tokio::select! {
             biased;
             arrival = self.intake.decode.recv(), if decode => arrival,
             arrival = self.intake.prefill.recv(), if prefill => arrival,
+            () = node.clock.sleep_until(until.unwrap_or_default()), if until.is_some() => None,
             () = std::future::pending() => None,
         };
         if let Some(arrival) = arrival {
@@ -337,8 +347,16 @@ impl<W: World> Desk<W> {
         (works, kept)
     }
 
+    /// A step begins, now.
+    fn began(&self, batch: &[Waiting]) -> Instant {
+        let parts = batch.iter().map(|w| (w.step.session, w.step.end(), w.at)).collect();
+        self.node.tell(Event::StepBegan { batch: parts });
+        self.node.now()
+    }
+
     /// Sends what a step gave: tokens and refusals at once, activations of one next peer in one frame.
-    async fn hand_on(&mut self, batch: Vec<Waiting>, results: Vec<Result<WorkOut, EngineError>>) {
+    async fn hand_on(&mut self, batch: Vec<Waiting>, results: Results) {
+        self.node.tell(Event::StepEnded { sessions: batch.len() as u32 });
         let mut onward: BTreeMap<(PeerId, Lane), (Vec<Step>, Vec<Concern>)> = BTreeMap::new();
         let mut results = VecDeque::from(results);
         for waiting in batch {

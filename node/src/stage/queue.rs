@@ -16,7 +16,8 @@ pub(super) struct Waiting {
 }
 
 /// Decode first come first served; of prefill, sessions take turns, chunk by chunk, so that a short prompt need not wait
-/// for all of a long one. A step takes from both, so that neither starves.
+/// for all of a long one. A step takes from both, so that neither starves, or from one, where the engine lets decode in
+/// between the layers of a prompt.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     decode: VecDeque<Waiting>,
@@ -72,15 +73,50 @@ impl Queue {
         let mut batch = Vec::new();
         let mut inside = BTreeSet::new();
         take(&mut self.decode, &mut batch, &mut inside, sessions);
-        let mut left = prefill_tokens;
-        for _ in 0..sessions.max(1) {
-            let Some(next) = self.next_chunk(&inside) else { break };
-            let is_first = left == prefill_tokens;
-            let Some(rest) = left.checked_sub(self.prefill[next].step.count).or(is_first.then_some(0)) else {
-                break;
-            };
-            left = rest;
+        self.take_chunks(&mut batch, &mut inside, sessions, prefill_tokens, true);
+        batch
+    }
+
+    /// The next step, of chunks of prompts alone, as many as `pick` would take, or of decode steps where there are none.
+    pub(super) fn pick_apart(&mut self, sessions: usize, prefill_tokens: u32) -> Vec<Waiting> {
+        let mut batch = Vec::new();
+        let mut inside = BTreeSet::new();
+        self.take_chunks(&mut batch, &mut inside, sessions, prefill_tokens, true);
+        if batch.is_empty() {
+            take(&mut self.decode, &mut batch, &mut inside, sessions);
+        }
+        batch
+    }
+
+    /// What may run beside a step that has the sessions `inside`: up to `sessions` decode steps, and chunks of prompts up
+    /// to `prefill_tokens` tokens, if there are such small ones.
+    pub(super) fn pick_aside(
+        &mut self,
+        mut inside: BTreeSet<SessionId>,
+        sessions: usize,
+        prefill_tokens: u32,
+    ) -> Vec<Waiting> {
+        let mut batch = Vec::new();
+        take(&mut self.decode, &mut batch, &mut inside, sessions);
+        self.take_chunks(&mut batch, &mut inside, sessions, prefill_tokens, false);
+        batch
+    }
+
+    /// Moves chunks of prompts into `batch`, up to `tokens` tokens; the first one whatever its size, where `any_first`.
+    fn take_chunks(
+        &mut self,
+        batch: &mut Vec<Waiting>,
+        inside: &mut BTreeSet<SessionId>,
+        sessions: usize,
+        tokens: u32,
+        any_first: bool,
+    ) {
+        let mut left = tokens;
+        for nth in 0..sessions.max(1) {
+            let room = if nth == 0 && any_first { u32::MAX } else { left };
+            let Some(next) = self.next_chunk(inside, room) else { break };
             if let Some(waiting) = self.prefill.remove(next) {
+                left = left.saturating_sub(waiting.step.count);
                 inside.insert(waiting.step.session);
                 self.taken += 1;
                 self.turns.insert(waiting.step.session, Turn { at: self.taken, had_one: true });
@@ -88,15 +124,15 @@ impl Queue {
                 batch.push(waiting);
             }
         }
-        batch
     }
 
     /// Where in `prefill` the chunk stands whose turn it is: the first one of its session, which has no part in the step
-    /// yet.
-    fn next_chunk(&self, inside: &BTreeSet<SessionId>) -> Option<usize> {
+    /// yet, and of at most `room` tokens.
+    fn next_chunk(&self, inside: &BTreeSet<SessionId>, room: u32) -> Option<usize> {
         let mut seen = BTreeSet::new();
         let firsts = self.prefill.iter().enumerate().filter(|(_, waiting)| {
-            !inside.contains(&waiting.step.session) && seen.insert(waiting.step.session)
+            let step = &waiting.step;
+            !inside.contains(&step.session) && seen.insert(step.session) && step.count <= room
         });
         firsts
             .min_by_key(|(place, waiting)| (self.turns.get(&waiting.step.session), *place))
@@ -191,6 +227,21 @@ mod tests {
         assert_eq!(queue.pick(8, 512)[0].step.start, 1024);
         queue.pick(8, 512);
         assert!(queue.turns.is_empty(), "{:?}", queue.turns);
+    }
+
+    #[test]
+    fn beside_a_long_chunk_goes_what_is_small_and_not_of_its_session() {
+        let mut queue = Queue::default();
+        for (session, count) in [(9, 512), (9, 200), (8, 512), (1, 30), (2, 90)] {
+            queue.push(waiting(session, Lane::Prefill, 0, count));
+        }
+        queue.push(waiting(3, Lane::Decode, 5, 1));
+        assert_eq!(sessions(&queue.pick_apart(8, 512)), [9]);
+        queue.push(waiting(9, Lane::Decode, 5, 1));
+        let inside = BTreeSet::from([SessionId(9)]);
+        assert_eq!(sessions(&queue.pick_aside(inside.clone(), 8, 256)), [3, 1, 2]);
+        assert!(queue.pick_aside(inside, 8, 256).is_empty());
+        assert_eq!(sessions(&queue.pick_apart(8, 512)), [8]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 #[path = "../../../planner/tests/gguf/allocation.rs"]
 mod allocation;
+mod asides;
 mod hostile;
 mod invariance;
 mod logits;

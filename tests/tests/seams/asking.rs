@@ -26,7 +26,7 @@ use sim::{memory, over_turmoil};
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
 /// When the requests are asked.
-const ASKED: Instant = Instant(5 * SECOND);
+pub(crate) const ASKED: Instant = Instant(5 * SECOND);
 
 /// A token with what was told about it.
 pub(crate) type Told = (Token, Option<Box<Chances>>);

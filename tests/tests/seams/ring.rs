@@ -22,12 +22,12 @@ use sim::wires::Life;
 use crate::asking::{Asking, SECOND};
 use crate::fixture;
 
-const LAYERS: u32 = 12;
+pub(crate) const LAYERS: u32 = 12;
 const SAMPLING: Sampling = Sampling::GREEDY;
 
 /// Simulated devices.
 #[derive(Clone)]
-struct Ring(Asking);
+pub(crate) struct Ring(pub(crate) Asking);
 
 impl Play for Ring {
     fn live<W: World>(&self, life: Life, doors: Doors<W>) -> impl Future<Output = ()> + 'static {
@@ -45,7 +45,7 @@ impl Play for Ring {
     }
 }
 
-fn prompt(session: u64, len: usize) -> Vec<Token> {
+pub(crate) fn prompt(session: u64, len: usize) -> Vec<Token> {
     let mut draws = Seed::new(session).fork("prompt").draws();
     (0..len).map(|_| Token((draws.bits() % 32_000) as u32)).collect()
 }
@@ -76,7 +76,7 @@ fn play_with(
 }
 
 /// When a session's tokens came, nanoseconds.
-fn emitted(ledger: &Ledger, session: u64) -> Vec<u64> {
+pub(crate) fn emitted(ledger: &Ledger, session: u64) -> Vec<u64> {
     let of_session =
         |event: &Event| matches!(event, Event::Emitted { session: s, .. } if *s == SessionId(session));
     ledger.events().iter().filter(|r| of_session(&r.event)).map(|r| r.at_ns).collect()

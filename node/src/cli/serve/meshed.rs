@@ -14,9 +14,10 @@ use planner::plan::{LayerRange, Plan, Prediction, Stage};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::asides::{Asides, Results};
 use crate::clock::{Clock as _, Instant, TokioClock};
 use crate::control::Least;
-use crate::engine::{Engine, EngineError, Work, WorkOut};
+use crate::engine::{Engine, EngineError, Work};
 use crate::head::{Replies, Request};
 use crate::http::{
     Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
@@ -115,8 +116,16 @@ impl Engine for Watched {
         loaded
     }
 
-    async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
+    async fn step(&mut self, batch: Vec<Work>) -> Results {
         self.engine.step(batch).await
+    }
+
+    fn takes_asides(&self) -> bool {
+        self.engine.takes_asides()
+    }
+
+    async fn step_between(&mut self, batch: Vec<Work>, asides: Asides) -> Results {
+        self.engine.step_between(batch, asides).await
     }
 
     fn truncate(&mut self, session: SessionId, len: u32) {

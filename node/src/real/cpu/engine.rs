@@ -9,7 +9,8 @@ use planner::plan::LayerRange;
 use tokio::task::spawn_blocking;
 
 use super::{EngineOptions, Model};
-use crate::engine::{Engine, EngineError, Work, WorkOut};
+use crate::asides::{Asides, Results};
+use crate::engine::{Engine, EngineError, Work};
 use crate::ids::SessionId;
 
 /// An engine over GGUF files on this disk that computes where it is called, on its own threads: who calls it waits. For
@@ -57,9 +58,9 @@ impl DirectEngine {
         Ok(())
     }
 
-    fn step_now(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
+    fn step_now(&mut self, batch: &[Work], between: &mut dyn FnMut(&mut Model)) -> Results {
         match &mut self.loaded {
-            Some(loaded) => loaded.model.step(batch),
+            Some(loaded) => loaded.model.step_between(batch, between),
             None => batch.iter().map(|_| Err(EngineError::NotLoaded)).collect(),
         }
     }
@@ -70,8 +71,8 @@ impl Engine for DirectEngine {
         self.load_now(model, layers)
     }
 
-    async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
-        self.step_now(&batch)
+    async fn step(&mut self, batch: Vec<Work>) -> Results {
+        self.step_now(&batch, &mut |_| {})
     }
 
     fn truncate(&mut self, session: SessionId, len: u32) {
@@ -110,6 +111,21 @@ impl CpuEngine {
         // A step that panicked has left a model that may be inconsistent; `step` gives it up.
         self.direct.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    async fn step_on_a_thread(
+        &self,
+        batch: Vec<Work>,
+        mut between: impl FnMut(&mut Model) + Send + 'static,
+    ) -> Results {
+        let (engine, count) = (self.clone(), batch.len());
+        match spawn_blocking(move || engine.lock().step_now(&batch, &mut between)).await {
+            Ok(results) => results,
+            Err(why) => {
+                self.lock().loaded = None;
+                (0..count).map(|_| Err(EngineError::Device(why.to_string()))).collect()
+            }
+        }
+    }
 }
 
 impl Engine for CpuEngine {
@@ -119,15 +135,22 @@ impl Engine for CpuEngine {
         loading.await.unwrap_or_else(|why| Err(EngineError::Device(why.to_string())))
     }
 
-    async fn step(&mut self, batch: Vec<Work>) -> Vec<Result<WorkOut, EngineError>> {
-        let (engine, count) = (self.clone(), batch.len());
-        match spawn_blocking(move || engine.lock().step_now(&batch)).await {
-            Ok(results) => results,
-            Err(why) => {
-                self.lock().loaded = None;
-                (0..count).map(|_| Err(EngineError::Device(why.to_string()))).collect()
+    async fn step(&mut self, batch: Vec<Work>) -> Results {
+        self.step_on_a_thread(batch, |_| {}).await
+    }
+
+    fn takes_asides(&self) -> bool {
+        true
+    }
+
+    async fn step_between(&mut self, batch: Vec<Work>, asides: Asides) -> Results {
+        let between = move |model: &mut Model| {
+            if let Some(aside) = asides.next() {
+                aside.forget.into_iter().for_each(|session| model.release(session));
+                asides.answer(model.step(&aside.batch));
             }
-        }
+        };
+        self.step_on_a_thread(batch, between).await
     }
 
     fn truncate(&mut self, session: SessionId, len: u32) {

@@ -31,6 +31,7 @@ use super::kernels::{Level, Precision};
 use super::pool::Pool;
 use super::sampling::sample;
 use super::weights::{Embedding, LoadError, Weights, vocab};
+use crate::asides::Results;
 use crate::engine::{EngineError, Input, Sampled, Sampling, Want, Work, WorkOut};
 use crate::ids::{SessionId, Token};
 use crate::wire::Payload;
@@ -191,7 +192,13 @@ impl Model {
 
     /// Runs one step; results are in the order of `batch`. Logits and tokens are the same bits whatever shares a step,
     /// however a prompt is cut into steps, and on any number of threads.
-    pub fn step(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
+    pub fn step(&mut self, batch: &[Work]) -> Results {
+        self.step_between(batch, &mut |_| {})
+    }
+
+    /// The same; before each layer `between` may run steps of sessions that have no part in this one, and forget such
+    /// sessions.
+    pub fn step_between(&mut self, batch: &[Work], between: &mut dyn FnMut(&mut Self)) -> Results {
         let (mut shares, mut places) = (Vec::new(), Vec::with_capacity(batch.len()));
         for work in batch {
             places.push(self.admit(work).map(|input| {
@@ -200,7 +207,7 @@ impl Model {
             }));
         }
         while let Some(pieces) = next_round(&shares) {
-            self.round(&mut shares, &pieces);
+            self.round(&mut shares, &pieces, between);
         }
         let mut outs: Vec<Option<WorkOut>> =
             shares.into_iter().map(|share| Some(share.out(self.residual, self.shape.hidden))).collect();
@@ -271,7 +278,7 @@ impl Model {
     }
 
     /// Takes some rows through the layers.
-    fn round(&mut self, shares: &mut [Share<'_>], pieces: &[Piece]) {
+    fn round(&mut self, shares: &mut [Share<'_>], pieces: &[Piece], between: &mut dyn FnMut(&mut Self)) {
         let hidden = self.shape.hidden;
         let rows = pieces.iter().map(|piece| piece.count).sum();
         let segment = |piece: &Piece| {
@@ -286,6 +293,9 @@ impl Model {
             x.values[piece.row * hidden..][..input.len()].copy_from_slice(input);
         }
         for index in 0..self.range.len() as usize {
+            let rows_of = self.ops.pause();
+            between(self);
+            self.ops.resume(rows_of);
             x = self.network.layer(&mut self.ops, index, x);
             // Wherever a cut may be, so that none is seen.
             if self.range.first as usize + index + 1 < self.shape.layers as usize {

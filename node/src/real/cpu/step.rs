@@ -69,13 +69,19 @@ pub(super) struct Rows {
     pub(super) width: usize,
 }
 
+/// Whose the rows of a step are.
+#[derive(Default)]
+pub(super) struct RowsOf {
+    segments: Vec<Segment>,
+    /// Sines and cosines of their positions, for each rotation met.
+    turns: Vec<(Rope, Vec<(f32, f32)>)>,
+}
+
 /// The operations of a step, and the caches they work on.
 pub(super) struct CpuOps {
     pub(super) cpu: Cpu,
     pub(super) cache: KvCache,
-    segments: Vec<Segment>,
-    /// Sines and cosines of this step's positions, for each rotation met.
-    turns: Vec<(Rope, Vec<(f32, f32)>)>,
+    rows_of: RowsOf,
     /// Buffers that rows are made of.
     spare: Vec<Vec<f32>>,
 }
@@ -97,17 +103,26 @@ pub(super) fn each<T: Send>(pool: &Pool, items: Vec<T>, work: impl Fn(T) + Sync)
 
 impl CpuOps {
     pub(super) fn new(cpu: Cpu, cache: KvCache) -> Self {
-        Self { cpu, cache, segments: Vec::new(), turns: Vec::new(), spare: Vec::new() }
+        Self { cpu, cache, rows_of: RowsOf::default(), spare: Vec::new() }
     }
 
     /// Whose the rows of the next operations are.
     pub(super) fn begin(&mut self, segments: Vec<Segment>) {
-        self.segments = segments;
-        self.turns.clear();
+        self.rows_of = RowsOf { segments, turns: Vec::new() };
+    }
+
+    /// Lets another step begin; this one goes on with what is given here.
+    pub(super) fn pause(&mut self) -> RowsOf {
+        std::mem::take(&mut self.rows_of)
+    }
+
+    /// Goes on with the step that was paused.
+    pub(super) fn resume(&mut self, rows_of: RowsOf) {
+        self.rows_of = rows_of;
     }
 
     fn tokens(&self) -> usize {
-        self.segments.iter().map(|segment| segment.count).sum()
+        self.rows_of.segments.iter().map(|segment| segment.count).sum()
     }
 
     /// Rows to write into.
@@ -168,11 +183,11 @@ impl CpuOps {
 
     /// Angles of this step's positions.
     fn turn(&mut self, rope: &Rope) -> usize {
-        if let Some(known) = self.turns.iter().position(|(known, _)| known == rope) {
+        if let Some(known) = self.rows_of.turns.iter().position(|(known, _)| known == rope) {
             return known;
         }
         let mut turns = Vec::with_capacity(self.tokens() * rope.frequencies.len());
-        for segment in &self.segments {
+        for segment in &self.rows_of.segments {
             for position in segment.start..segment.start + segment.count {
                 turns.extend(rope.frequencies.iter().map(|frequency| {
                     let (sin, cos) = (position as f64 * f64::from(*frequency)).sin_cos();
@@ -180,13 +195,13 @@ impl CpuOps {
                 }));
             }
         }
-        self.turns.push((rope.clone(), turns));
-        self.turns.len() - 1
+        self.rows_of.turns.push((rope.clone(), turns));
+        self.rows_of.turns.len() - 1
     }
 
     fn append(&mut self, layer: usize, k: &Rows, v: &Rows) {
         let width = k.width;
-        for segment in &self.segments {
+        for segment in &self.rows_of.segments {
             for token in 0..segment.count {
                 let at = (segment.row + token) * width;
                 let (key, value) = (&k.values[at..at + width], &v.values[at..at + width]);
@@ -231,7 +246,7 @@ impl Ops for CpuOps {
 
     fn rope(&mut self, mut x: Rows, head_dim: usize, rope: &Rope) -> Rows {
         let index = self.turn(rope);
-        let (_, turns) = &self.turns[index];
+        let (_, turns) = &self.rows_of.turns[index];
         let (pairs, width) = (rope.frequencies.len(), x.width);
         let tokens = x.values.len() / width;
         let piece = tokens.div_ceil(self.threads_for(x.values.len())).max(1);
@@ -250,7 +265,7 @@ impl Ops for CpuOps {
         self.append(spec.layer, &k, &v);
         let mut out = self.rows(q.values.len() / q.width, q.width);
         let layer = Layer { level: self.cpu.level, cache: &self.cache, spec };
-        attention::attend(&self.cpu.pool, &layer, &self.segments, &q.values, &mut out.values);
+        attention::attend(&self.cpu.pool, &layer, &self.rows_of.segments, &q.values, &mut out.values);
         for rows in [q, k, v] {
             self.done(rows);
         }
