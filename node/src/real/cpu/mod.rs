@@ -56,7 +56,8 @@ pub struct EngineOptions {
     pub precision: Precision,
     /// What the numbers between layers are; the same on all nodes of a mesh, which refuse each other's tensors otherwise.
     pub residual: Residual,
-    /// Memory for keys and values of all sessions, bytes. Too little turns sessions away with `NoRoom`.
+    /// Memory that keys and values of all sessions would take in the whole model, bytes; a range of layers has its share.
+    /// Too little turns sessions away with `NoRoom`.
     pub kv_bytes_max: u64,
     /// Longest session, tokens; 0 for what the model was trained for.
     pub context_max: u32,
@@ -144,7 +145,8 @@ impl Model {
         };
         let trained = if shape.context == 0 { CONTEXT_UNSAID } else { shape.context };
         let context = if options.context_max == 0 { trained } else { options.context_max };
-        let cache = KvCache::new(kv, options.kv_bytes_max, context as usize);
+        let share = u128::from(range.len()) * u128::from(options.kv_bytes_max) / u128::from(shape.layers);
+        let cache = KvCache::new(kv, share as u64, context as usize);
         let ops = CpuOps::new(cpu, cache);
         let residual = options.residual;
         Ok(Self { shape, range, residual, vocab, network, embedding, head, ops, pasts: BTreeMap::new() })
