@@ -104,6 +104,11 @@ impl Fault {
         Self { status: StatusCode::FORBIDDEN, code: Some("wrong_host"), ..Self::request(message) }
     }
 
+    /// What is there is not what the client has.
+    pub(super) fn conflict(why: impl Into<String>) -> Self {
+        Self { status: StatusCode::CONFLICT, code: Some("conflict"), ..Self::request(why) }
+    }
+
     /// The body is larger than any request.
     pub(super) fn too_large(bytes_max: usize) -> Self {
         let message = format!("The request's body is larger than {} MiB.", bytes_max >> 20);

@@ -5,7 +5,7 @@
 //! * `guard`, `body`, `stall`: who may ask, how much, and for how long. `routes`: which address is what.
 //! * `asked`: what a request wants, out of JSON; prompts become tokens. `fields` reads JSON and names what is wrong.
 //! * `speech`: tokens become text, up to what ends it. `talk`: the answers of a request at once.
-//! * `shapes`: the objects that clients get; `sse`: as a stream. `fault`: errors, in the same form as OpenAI's.
+//! * `shapes`: the objects that clients get; `sse`: as a stream; `resume`: gone on with at another node. `fault`: errors, in the same form as OpenAI's.
 
 mod asked;
 mod body;
@@ -16,6 +16,7 @@ mod fault;
 mod fields;
 mod guard;
 mod meter;
+mod resume;
 mod routes;
 mod server;
 mod shapes;

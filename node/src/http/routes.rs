@@ -19,6 +19,7 @@ use super::desk::Desk;
 use super::fault::Fault;
 use super::guard::guard;
 use super::meter::Meter;
+use super::resume::Origin;
 use super::shapes::{self, Answer, Form, Paper};
 use super::speech::{Finish, Said};
 use super::sse;
@@ -164,15 +165,16 @@ async fn completion(State(shared): State<Arc<Shared>>, request: Request) -> Resu
 
 async fn answer(shared: Arc<Shared>, request: Request, form: Form) -> Result<Response, Fault> {
     let since = shared.clock.now();
+    let origin = Origin::read(request.headers())?;
     let read = move |shared: &Shared, body: &[u8]| match form {
-        Form::Chat => asked::chat(body, &*shared.desk, &shared.bounds),
-        Form::Completion => asked::completion(body, &*shared.desk, &shared.bounds),
+        Form::Chat => asked::chat(body, &*shared.desk, &shared.bounds, origin),
+        Form::Completion => asked::completion(body, &*shared.desk, &shared.bounds, origin),
     };
     let asked = Arc::new(body::read(&shared, request, read).await?);
     let events = talk(&shared, &asked, since, !asked.stream).await?;
     let paper = Paper::new(form, Arc::clone(&asked));
     if asked.stream {
-        Ok(sse::streamed(&asked, paper, events, shared.bounds.keep_alive))
+        Ok(sse::streamed(asked, paper, events, shared.bounds.keep_alive))
     } else {
         whole(&asked, &paper, events).await
     }
@@ -189,7 +191,7 @@ async fn whole(asked: &Asked, paper: &Paper, mut events: Events) -> Result<Respo
                 answer.text.push_str(&piece.text);
                 answer.words.extend(piece.words);
             }
-            Said::Ended { finish, tokens } => (answer.finish, answer.tokens) = (finish, tokens),
+            Said::Ended { finish, tokens, .. } => (answer.finish, answer.tokens) = (finish, tokens),
             Said::Failed(fault) => return Err(fault),
         }
     }

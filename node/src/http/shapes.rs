@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::asked::Asked;
 use super::desk::Served;
-use super::entropy;
+use super::resume::Heard;
 use super::speech::{Finish, Piece, Word};
 use crate::ids::Token;
 
@@ -44,8 +44,8 @@ pub(super) struct Paper {
 impl Paper {
     pub(super) fn new(form: Form, asked: Arc<Asked>) -> Self {
         let prefix = if form == Form::Chat { "chatcmpl" } else { "cmpl" };
-        let id = format!("{prefix}-{:016x}{:016x}", entropy::number(), entropy::number());
-        let begun = vec![false; asked.answers()];
+        let id = format!("{prefix}-{}", asked.origin.name());
+        let begun = asked.heard.iter().map(|heard| *heard != Heard::default()).collect();
         Self { form, asked, id, created: now(), begun }
     }
 

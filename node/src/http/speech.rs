@@ -9,6 +9,7 @@ use super::bounds::Bounds;
 use super::desk::Served;
 use super::fault::Fault;
 use super::meter::Timing;
+use super::resume::{Heard, Phase, Skip};
 use crate::engine::Chances;
 use crate::head::{Replies, Reply};
 use crate::ids::Token;
@@ -25,6 +26,8 @@ pub(super) enum Said {
         finish: Finish,
         /// How many tokens it took, the one that ended it not counted.
         tokens: usize,
+        /// What was given then.
+        heard: Heard,
     },
     /// It broke off.
     Failed(Fault),
@@ -36,6 +39,8 @@ pub(super) struct Piece {
     pub(super) text: String,
     /// Where log-probabilities are asked for: tokens that begin in the text given so far.
     pub(super) words: Vec<Word>,
+    /// What was given of the answer, this included.
+    pub(super) heard: Heard,
 }
 
 /// A token of an answer.
@@ -76,7 +81,9 @@ pub(super) struct Speech<'a> {
     given: usize,
     /// Tokens whose text has not been given yet.
     held: VecDeque<Word>,
-    tokens: usize,
+    heard: Heard,
+    /// What the client has already.
+    skip: Skip,
     begun: bool,
 }
 
@@ -91,7 +98,8 @@ impl<'a> Speech<'a> {
             made: 0,
             given: 0,
             held: VecDeque::new(),
-            tokens: 0,
+            heard: Heard::default(),
+            skip: Skip::new(asked.heard[answer]),
             begun: false,
         }
     }
@@ -117,7 +125,7 @@ impl<'a> Speech<'a> {
                 Some(Reply::Failed(why)) => vec![Said::Failed(Fault::not_serving(why, bounds))],
                 None => vec![Said::Failed(Fault::not_serving("The node is ending.", bounds))],
             };
-            for news in news {
+            for news in self.passed(news) {
                 let is_last = !matches!(news, Said::Piece(_));
                 if said.send((answer, news)).await.is_err() || is_last {
                     return;
@@ -126,16 +134,37 @@ impl<'a> Speech<'a> {
         }
     }
 
+    /// `news` without what the client has.
+    fn passed(&mut self, news: Vec<Said>) -> Vec<Said> {
+        if let Err(fault) = self.skip.keeps(&self.heard) {
+            return vec![Said::Failed(fault)];
+        }
+        let mut passed = Vec::with_capacity(news.len());
+        for news in news {
+            let keeps = match &news {
+                Said::Piece(piece) => self.skip.keeps(&piece.heard),
+                Said::Ended { heard, .. } => self.skip.keeps(heard).map(|_| false),
+                Said::Failed(_) => Ok(false),
+            };
+            match keeps {
+                Ok(true) => {}
+                Ok(false) => passed.push(news),
+                Err(fault) => passed.push(Said::Failed(fault)),
+            }
+        }
+        passed
+    }
+
     fn hear(&mut self, token: Token, chances: Option<Chances>) -> Vec<Said> {
         if self.served.tokenizer.is_end(token) {
             return self.end(Finish::Stop);
         }
-        self.tokens += 1;
+        self.heard.push(token);
         self.held.extend(chances.map(|chances| Word { token, chances, start: self.made }));
         let text = self.detokenizer.push(token);
         self.made += text.chars().count();
         let passed = self.stops.push(text);
-        let piece = self.piece(passed.text);
+        let piece = self.piece(passed.text, Phase::Token);
         if passed.stopped.is_some() {
             return self.over(piece, Finish::Stop);
         }
@@ -148,7 +177,7 @@ impl<'a> Speech<'a> {
     fn end(&mut self, finish: Finish) -> Vec<Said> {
         let passed = self.stops.push(self.detokenizer.finish());
         let text = passed.text + &self.stops.finish();
-        let mut piece = self.piece(text);
+        let mut piece = self.piece(text, Phase::Rest);
         let finish = if passed.stopped.is_some() { Finish::Stop } else { finish };
         if passed.stopped.is_none() {
             piece.words.extend(self.held.drain(..));
@@ -157,15 +186,16 @@ impl<'a> Speech<'a> {
     }
 
     fn over(&self, piece: Piece, finish: Finish) -> Vec<Said> {
-        let ended = Said::Ended { finish, tokens: self.tokens };
+        let heard = self.heard.at(Phase::Over);
+        let ended = Said::Ended { finish, tokens: heard.tokens as usize, heard };
         let says_nothing = piece.text.is_empty() && piece.words.is_empty();
         if says_nothing { vec![ended] } else { vec![Said::Piece(piece), ended] }
     }
 
     /// `text` with the tokens that begin in what was given until then.
-    fn piece(&mut self, text: String) -> Piece {
+    fn piece(&mut self, text: String, phase: Phase) -> Piece {
         self.given += text.chars().count();
         let begun = self.held.iter().take_while(|word| word.start < self.given).count();
-        Piece { text, words: self.held.drain(..begun).collect() }
+        Piece { text, words: self.held.drain(..begun).collect(), heard: self.heard.at(phase) }
     }
 }

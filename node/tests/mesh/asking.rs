@@ -60,6 +60,8 @@ pub(crate) struct Stream {
     last: Instant,
     pub(crate) pieces: usize,
     pub(crate) finish: Option<String>,
+    /// The last event.
+    pub(crate) event: Option<String>,
     ended: bool,
 }
 
@@ -73,6 +75,11 @@ impl Question {
     }
 
     pub(crate) fn ask(&self, api: SocketAddr) -> Stream {
+        self.ask_after(api, None)
+    }
+
+    /// Asks for what comes after that event.
+    pub(crate) fn ask_after(&self, api: SocketAddr, event: Option<&str>) -> Stream {
         let body = json!({
             "model": "default", "prompt": self.prompt, "max_tokens": self.max_tokens,
             "temperature": self.temperature, "seed": self.seed, "stream": true,
@@ -85,7 +92,8 @@ impl Question {
         let length = body.len();
         let request = format!(
             "POST /v1/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n\r\n{body}"
+             Content-Length: {length}\r\nLast-Event-ID: {}\r\n\r\n{body}",
+            event.unwrap_or_default()
         );
         let mut reader = send(api, &request);
         let code = head(&mut reader);
@@ -101,6 +109,7 @@ impl Question {
             last: Instant::now(),
             pieces: 0,
             finish: None,
+            event: None,
             ended: false,
         }
     }
@@ -118,6 +127,9 @@ impl Stream {
             line.clear();
             if self.reader.read_line(&mut line).unwrap() == 0 {
                 panic!("the stream broke off after {} pieces: {}", self.pieces, self.text);
+            }
+            if let Some(event) = line.strip_prefix("id: ") {
+                self.event = Some(event.trim().to_owned());
             }
             let Some(data) = line.strip_prefix("data: ") else { continue };
             if data.trim() == "[DONE]" {

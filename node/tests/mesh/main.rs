@@ -92,6 +92,25 @@ fn many_streams_survive_a_kill() {
 }
 
 #[test]
+fn an_answer_whose_entry_node_is_killed_goes_on_at_another_node() {
+    let _turn = turn();
+    let model = smollm2();
+    let question = Question::drawn("Once upon a time, in a small village,", 90, 7);
+    let mut nodes = mesh(&model, &[10, 20]);
+    let undisturbed = question.answer(nodes[0].api);
+    for entry in [0, 0] {
+        let mut stream = question.ask(nodes[entry].api);
+        (0..30).for_each(|_| assert!(stream.step(), "the answer is too short"));
+        nodes[entry].kill();
+        nodes.remove(entry);
+        let (text, event) = (stream.text.clone(), stream.event.clone().unwrap());
+        let mut rest = question.ask_after(nodes[0].api, Some(&event));
+        while rest.step() {}
+        assert_eq!(text + &rest.text, undisturbed, "behind {event}: {}", nodes[0].log());
+    }
+}
+
+#[test]
 fn a_stage_that_is_asked_to_end_hands_over_first() {
     let _turn = turn();
     let model = smollm2();

@@ -152,14 +152,40 @@ pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Response {
 /// The JSON of a reply that is streamed, without `[DONE]`, which must be there.
 #[track_caller]
 pub(crate) fn stream(address: SocketAddr, path: &str, body: &Value) -> Vec<Value> {
-    let mut body = body.clone();
-    body["stream"] = true.into();
-    let response = post(address, path, &body);
+    named_stream(address, path, &[], body).into_iter().map(|(_, chunk)| chunk).collect()
+}
+
+/// The same, each with the name of its event, asked for with these headers.
+#[track_caller]
+pub(crate) fn named_stream(
+    address: SocketAddr,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &Value,
+) -> Vec<(Option<String>, Value)> {
+    let response = post_with(address, path, headers, &streamed(body));
     assert_eq!(response.status, 200, "{}", response.body);
     assert_eq!(response.header("content-type"), Some("text/event-stream"));
     let mut events: Vec<&str> =
         response.body.split_terminator("\n\n").filter(|event| !event.starts_with(':')).collect();
     assert_eq!(events.pop(), Some("data: [DONE]"), "{}", response.body);
-    let json = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
-    events.into_iter().map(json).collect()
+    let field =
+        |event: &str, name: &str| event.lines().find_map(|line| line.strip_prefix(name).map(String::from));
+    let json = |event: &str| serde_json::from_str(&field(event, "data: ").unwrap()).unwrap();
+    events.into_iter().map(|event| (field(event, "id: "), json(event))).collect()
+}
+
+/// The same request, to be answered as a stream.
+pub(crate) fn streamed(body: &Value) -> Value {
+    let mut body = body.clone();
+    body["stream"] = true.into();
+    body
+}
+
+/// Asks with further headers.
+pub(crate) fn post_with(address: SocketAddr, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
+    let mut open = Open::new(address);
+    let headers: Vec<_> = [JSON].into_iter().chain(headers.iter().copied()).collect();
+    open.send(&request("POST", path, &headers, &body.to_string()));
+    open.whole().unwrap()
 }

@@ -9,5 +9,6 @@ mod hostile;
 mod house;
 mod likely;
 mod refusals;
+mod resume;
 mod shapes;
 mod streams;

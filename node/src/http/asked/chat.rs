@@ -10,6 +10,7 @@ use crate::http::bounds::Bounds;
 use crate::http::desk::{Desk, Served};
 use crate::http::fault::Fault;
 use crate::http::fields::{Fields, kind};
+use crate::http::resume::Origin;
 use crate::real::text::{Chat, Message, TemplateError, TemplateValue};
 
 /// What messages may come from, and the role that templates know for it.
@@ -29,12 +30,17 @@ const CHANCES_MAX: u32 = 20;
 ///
 /// # Errors
 /// [`Fault`] names the field.
-pub(in crate::http) fn chat(body: &[u8], desk: &dyn Desk, bounds: &Bounds) -> Result<Asked, Fault> {
+pub(in crate::http) fn chat(
+    body: &[u8],
+    desk: &dyn Desk,
+    bounds: &Bounds,
+    origin: Origin,
+) -> Result<Asked, Fault> {
     let mut fields = Fields::parse(body)?;
     let served = served(&mut fields, desk)?;
     refuse_what_is_not_built(&mut fields)?;
     let chances = chances(&mut fields)?;
-    let mut common = Common::read(&mut fields, &served, bounds, chances)?;
+    let mut common = Common::read(&mut fields, &served, bounds, chances, &origin)?;
     common.stops.extend(served.template.stops().iter().map(|stop| (*stop).to_owned()));
     let asked = fields.whole("max_tokens", 1..=u32::MAX)?;
     let max_tokens = fields.whole("max_completion_tokens", 1..=u32::MAX)?.or(asked).unwrap_or(u32::MAX);
@@ -43,7 +49,7 @@ pub(in crate::http) fn chat(body: &[u8], desk: &dyn Desk, bounds: &Bounds) -> Re
     let messages = messages(&mut fields)?;
     let tokens = tokens(&served, &messages, tools.as_ref(), variables)?;
     let max_tokens = room(&tokens, max_tokens, served.context, "messages")?;
-    common.with(served, vec![Prompt { tokens, max_tokens, echo: None }], bounds)
+    common.with(served, vec![Prompt { tokens, max_tokens, echo: None }], bounds, origin)
 }
 
 fn refuse_what_is_not_built(fields: &mut Fields) -> Result<(), Fault> {

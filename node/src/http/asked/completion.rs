@@ -7,6 +7,7 @@ use crate::http::bounds::Bounds;
 use crate::http::desk::{Desk, Served};
 use crate::http::fault::Fault;
 use crate::http::fields::{Fields, integer, kind};
+use crate::http::resume::Origin;
 use crate::ids::Token;
 
 /// Tokens of an answer where the request does not say, as OpenAI has it.
@@ -19,7 +20,12 @@ const CHANCES_MAX: u32 = 20;
 ///
 /// # Errors
 /// [`Fault`] names the field.
-pub(in crate::http) fn completion(body: &[u8], desk: &dyn Desk, bounds: &Bounds) -> Result<Asked, Fault> {
+pub(in crate::http) fn completion(
+    body: &[u8],
+    desk: &dyn Desk,
+    bounds: &Bounds,
+    origin: Origin,
+) -> Result<Asked, Fault> {
     let mut fields = Fields::parse(body)?;
     let served = served(&mut fields, desk)?;
     let echo = fields.flag("echo")?.unwrap_or(false);
@@ -30,7 +36,7 @@ pub(in crate::http) fn completion(body: &[u8], desk: &dyn Desk, bounds: &Bounds)
     }
     let empty = |value: &Value| value.as_str().is_some_and(str::is_empty);
     refuse_unless(&mut fields, "suffix", empty, "is not supported: this server only writes at the end")?;
-    let common = Common::read(&mut fields, &served, bounds, chances)?;
+    let common = Common::read(&mut fields, &served, bounds, chances, &origin)?;
     let as_many = |value: &Value| integer(value) == Some(i128::from(common.choices));
     let why = "is not supported: it must be as `n`";
     refuse_unless(&mut fields, "best_of", as_many, why)?;
@@ -43,7 +49,7 @@ pub(in crate::http) fn completion(body: &[u8], desk: &dyn Desk, bounds: &Bounds)
         Ok(Prompt { tokens, max_tokens, echo })
     });
     let prompts = prompts.collect::<Result<_, _>>()?;
-    common.with(served, prompts, bounds)
+    common.with(served, prompts, bounds, origin)
 }
 
 /// A prompt as it was sent.

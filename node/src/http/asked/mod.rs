@@ -14,6 +14,7 @@ use super::desk::{Desk, Served};
 use super::entropy;
 use super::fault::Fault;
 use super::fields::{Fields, kind};
+use super::resume::{Heard, Origin};
 use crate::head::Request;
 use crate::ids::Token;
 use crate::sampling::Sampling;
@@ -37,6 +38,10 @@ pub(super) struct Asked {
     pub(super) stream: bool,
     /// Whether a stream ends with what it took.
     pub(super) include_usage: bool,
+    /// Where its answers come from.
+    pub(super) origin: Origin,
+    /// What the client has of each answer.
+    pub(super) heard: Vec<Heard>,
 }
 
 /// What is to be gone on with.
@@ -120,10 +125,11 @@ impl Common {
         served: &Served,
         bounds: &Bounds,
         chances: Option<u8>,
+        origin: &Origin,
     ) -> Result<Self, Fault> {
         let answers = u32::try_from(bounds.answers).unwrap_or(u32::MAX);
         let choices = fields.whole("n", 1..=answers)?.unwrap_or(1);
-        let sampling = sampling::read(fields, served, chances)?;
+        let sampling = sampling::read(fields, served, chances, origin)?;
         let stops = stops(fields, bounds)?;
         let stream = fields.flag("stream")?.unwrap_or(false);
         let include_usage = match fields.object("stream_options")? {
@@ -133,9 +139,16 @@ impl Common {
         Ok(Self { choices, sampling, stops, stream, include_usage })
     }
 
-    fn with(self, served: Arc<Served>, prompts: Vec<Prompt>, bounds: &Bounds) -> Result<Asked, Fault> {
+    fn with(
+        self,
+        served: Arc<Served>,
+        prompts: Vec<Prompt>,
+        bounds: &Bounds,
+        origin: Origin,
+    ) -> Result<Asked, Fault> {
         let Common { choices, sampling, stops, stream, include_usage } = self;
-        let asked = Asked { served, prompts, choices, sampling, stops, stream, include_usage };
+        let heard = origin.heard(prompts.len() * choices as usize)?;
+        let asked = Asked { served, prompts, choices, sampling, stops, stream, include_usage, origin, heard };
         if asked.answers() > bounds.answers {
             let problem = format!(
                 "times the number of prompts may be {} at most, and is {}",

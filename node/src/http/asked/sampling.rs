@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::http::desk::Served;
-use crate::http::entropy;
 use crate::http::fault::Fault;
 use crate::http::fields::{Fields, integer, kind};
+use crate::http::resume::Origin;
 use crate::ids::Token;
 use crate::sampling::{BIASES_MAX, Penalties, Rules, Sampling, WINDOW_MAX};
 
@@ -15,7 +15,12 @@ use crate::sampling::{BIASES_MAX, Penalties, Rules, Sampling, WINDOW_MAX};
 const TOP_P_MIN: f32 = 1e-6;
 
 /// `chances`: how many log-probabilities are told, if any.
-pub(super) fn read(fields: &mut Fields, served: &Served, chances: Option<u8>) -> Result<Sampling, Fault> {
+pub(super) fn read(
+    fields: &mut Fields,
+    served: &Served,
+    chances: Option<u8>,
+    origin: &Origin,
+) -> Result<Sampling, Fault> {
     let temperature = fields.number("temperature", 0.0..=2.0)?.unwrap_or(1.0);
     let rules = Rules {
         top_k: top_k(fields)?,
@@ -25,7 +30,7 @@ pub(super) fn read(fields: &mut Fields, served: &Served, chances: Option<u8>) ->
         biases: biases(fields, served)?,
         chances,
     };
-    let seed = seed(fields)?.unwrap_or_else(entropy::number);
+    let seed = seed(fields)?.unwrap_or_else(|| origin.seed());
     let sampling = Sampling::drawn(temperature, seed);
     let sampling = if rules == Rules::default() { sampling } else { sampling.with(rules) };
     sampling.check().map_err(|why| Fault::field(why.field, format!("must be {}", why.expected)))?;
