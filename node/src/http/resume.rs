@@ -188,6 +188,8 @@ impl Skip {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
+
     use axum::http::HeaderValue;
     use proptest::prelude::*;
 
