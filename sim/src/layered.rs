@@ -72,6 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_step_is_left_at_the_end_of_a_layer_and_takes_its_time_all_the_same() {
+        #[expect(clippy::disallowed_methods, reason = "time stands still here but for its clock")]
         let clock = TokioClock::new(tokio::time::Instant::now(), 1);
         let (asker, asked) = asides();
         let mut course = Course::new(40_000_000, 4);
