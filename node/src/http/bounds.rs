@@ -23,6 +23,12 @@ pub struct Bounds {
     pub readers: usize,
     /// Answers of one request: prompts times `n`.
     pub answers: usize,
+    /// Answers that are given at once; more wait. As many as one step of an engine takes.
+    pub running: usize,
+    /// Requests that wait for others to end.
+    pub waiting: usize,
+    /// How long one may wait.
+    pub turn_time: Duration,
     /// Stop strings of one request.
     pub stops: usize,
     /// Longest stop string, bytes.
@@ -52,6 +58,9 @@ impl Default for Bounds {
             small_body_bytes: 256 << 10,
             readers: 4,
             answers: 32,
+            running: 64,
+            waiting: 256,
+            turn_time: Duration::from_secs(120),
             stops: 16,
             stop_bytes: 1024,
             patience: Duration::from_secs(5),

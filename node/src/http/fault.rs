@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::bounds::Bounds;
+use super::turns::Full;
 use crate::head::Refused;
 
 /// Why a request is not answered.
@@ -142,6 +143,19 @@ impl Fault {
             code: Some("rate_limit_exceeded"),
             retry_s: Some(bounds.retry_s),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", why)
+        }
+    }
+
+    /// Others are being answered, and there is no room to wait.
+    pub(super) fn busy(full: Full) -> Self {
+        Self {
+            code: Some("rate_limit_exceeded"),
+            retry_s: Some(full.again_s),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "Too many requests are being answered or wait here; try again later, or ask another node.",
+            )
         }
     }
 

@@ -32,6 +32,7 @@ pub struct Meter {
     tpot: Histogram,
     waiting: Gauge,
     running: Gauge,
+    queued: Gauge,
     sessions: Gauge,
     epoch: Gauge,
     serving: Gauge,
@@ -87,6 +88,7 @@ impl Meter {
             tpot: histogram(TPOT, "Mean time between tokens of an answer after its first."),
             waiting: gauge("meshwright_answers_waiting", "Answers without a token yet."),
             running: gauge("meshwright_answers_running", "Answers that are being given."),
+            queued: gauge("meshwright_requests_queued", "Requests that wait for others to end."),
             sessions: gauge("meshwright_sessions", "Sessions whose head runs on this node."),
             epoch: gauge("meshwright_plan_epoch", "Number of the plan that is followed."),
             serving: gauge("meshwright_serving", "1 while requests are answered."),
@@ -101,7 +103,8 @@ impl Meter {
     }
 
     /// The page that Prometheus reads.
-    pub(super) fn page(&self, health: &super::Health) -> String {
+    pub(super) fn page(&self, health: &super::Health, queued: usize) -> String {
+        self.queued.set(queued as f64);
         self.sessions.set(health.sessions as f64);
         self.epoch.set(health.epoch as f64);
         self.serving.set(if health.serving { 1.0 } else { 0.0 });

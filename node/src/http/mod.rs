@@ -5,6 +5,7 @@
 //! * `guard`, `body`, `stall`: who may ask, how much, and for how long. `routes`: which address is what.
 //! * `asked`: what a request wants, out of JSON; prompts become tokens. `fields` reads JSON and names what is wrong.
 //! * `speech`: tokens become text, up to what ends it. `talk`: the answers of a request at once.
+//! * `turns`: whose request is answered next.
 //! * `shapes`: the objects that clients get; `sse`: as a stream; `resume`: gone on with at another node. `fault`: errors, in the same form as OpenAI's.
 
 mod asked;
@@ -24,6 +25,7 @@ mod speech;
 mod sse;
 mod stall;
 mod talk;
+mod turns;
 
 pub use self::bounds::Bounds;
 pub use self::desk::{

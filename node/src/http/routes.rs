@@ -1,5 +1,6 @@
 //! Which address is what.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
@@ -7,7 +8,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, middleware};
+use axum::{Extension, Json, Router, middleware};
 use futures::stream::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -24,6 +25,7 @@ use super::shapes::{self, Answer, Form, Paper};
 use super::speech::{Finish, Said};
 use super::sse;
 use super::talk::{Events, talk};
+use super::turns::{Client, Turns};
 use crate::clock::{Clock as _, TokioClock};
 
 /// Addresses that end in a name.
@@ -55,6 +57,10 @@ pub struct Api {
     clock: TokioClock,
 }
 
+/// From where a connection comes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller(pub(super) IpAddr);
+
 /// What the routes share.
 pub(super) struct Shared {
     pub(super) desk: Arc<dyn Desk>,
@@ -63,6 +69,7 @@ pub(super) struct Shared {
     pub(super) clock: TokioClock,
     /// Whether only this machine can reach the server.
     pub(super) is_local: bool,
+    pub(super) turns: Arc<Turns>,
     /// Room for bodies above the small ones.
     pub(super) large: Arc<Semaphore>,
     /// Room to make tokens of requests.
@@ -91,7 +98,8 @@ impl Api {
         let Api { desk, bounds, meter, clock } = self;
         let large = Arc::new(Semaphore::new(bounds.large_bodies.max(1)));
         let readers = Arc::new(Semaphore::new(bounds.readers.max(1)));
-        let shared = Arc::new(Shared { desk, bounds, meter, clock, is_local, large, readers });
+        let turns = Turns::new(clock, bounds.running, bounds.waiting);
+        let shared = Arc::new(Shared { desk, bounds, meter, clock, is_local, turns, large, readers });
         Router::new()
             .route("/v1/models", get(models))
             .route("/v1/models/{*id}", get(model))
@@ -138,7 +146,7 @@ async fn plan(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let page = shared.meter.page(&shared.desk.health());
+    let page = shared.meter.page(&shared.desk.health(), shared.turns.waiting());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, kind)], page).into_response()
 }
@@ -155,23 +163,39 @@ async fn wrong_method(request: Request) -> Response {
     response
 }
 
-async fn chat(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Fault> {
-    answer(shared, request, Form::Chat).await
+async fn chat(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Fault> {
+    answer(shared, caller, request, Form::Chat).await
 }
 
-async fn completion(State(shared): State<Arc<Shared>>, request: Request) -> Result<Response, Fault> {
-    answer(shared, request, Form::Completion).await
+async fn completion(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Result<Response, Fault> {
+    answer(shared, caller, request, Form::Completion).await
 }
 
-async fn answer(shared: Arc<Shared>, request: Request, form: Form) -> Result<Response, Fault> {
+async fn answer(
+    shared: Arc<Shared>,
+    caller: Caller,
+    request: Request,
+    form: Form,
+) -> Result<Response, Fault> {
     let since = shared.clock.now();
     let origin = Origin::read(request.headers())?;
+    let client = Client::of(caller.0, request.headers());
     let read = move |shared: &Shared, body: &[u8]| match form {
         Form::Chat => asked::chat(body, &*shared.desk, &shared.bounds, origin),
         Form::Completion => asked::completion(body, &*shared.desk, &shared.bounds, origin),
     };
     let asked = Arc::new(body::read(&shared, request, read).await?);
-    let events = talk(&shared, &asked, since, !asked.stream).await?;
+    let turn = shared.turns.take(client, asked.answers(), shared.bounds.turn_time).await;
+    let turn = turn.map_err(Fault::busy)?;
+    let events = talk(&shared, &asked, since, turn, !asked.stream).await?;
     let paper = Paper::new(form, Arc::clone(&asked));
     if asked.stream {
         Ok(sse::streamed(asked, paper, events, shared.bounds.keep_alive))

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Extension;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -14,7 +15,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::routes::Api;
+use super::routes::{Api, Caller};
 use super::stall::Impatient;
 use crate::clock::Clock as _;
 
@@ -51,7 +52,7 @@ impl Server {
     /// the bounds say.
     pub async fn run(self, api: Api, stop: impl Future<Output = ()>) {
         let (bounds, clock) = (*api.bounds(), api.clock());
-        let service = TowerToHyperService::new(api.router(self.address.ip().is_loopback()));
+        let router = api.router(self.address.ip().is_loopback());
         let mut protocol = hyper::server::conn::http1::Builder::new();
         protocol.timer(TokioTimer::new()).header_read_timeout(bounds.head_time).max_buf_size(BUFFER);
         let slots = Arc::new(Semaphore::new(bounds.connections.max(1)));
@@ -69,13 +70,14 @@ impl Server {
                 accepted = accepted => accepted,
             };
             match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, caller)) => {
                     // Each token leaves at once.
                     let _ = stream.set_nodelay(true);
                     let stream = Impatient::new(stream, clock, bounds.stall_time);
-                    let (protocol, service, ended) = (protocol.clone(), service.clone(), ended.clone());
+                    let service = router.clone().layer(Extension(Caller(caller.ip())));
+                    let (protocol, ended) = (protocol.clone(), ended.clone());
                     connections.spawn(async move {
-                        connection(stream, &protocol, service, ended).await;
+                        connection(stream, &protocol, TowerToHyperService::new(service), ended).await;
                         drop(slot);
                     });
                 }

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::meter::Timing;
 use super::routes::Shared;
 use super::speech::{Said, Speech};
+use super::turns::Turn;
 use crate::clock::Instant;
 use crate::head::Replies;
 
@@ -28,6 +29,7 @@ pub(super) async fn talk(
     shared: &Arc<Shared>,
     asked: &Arc<Asked>,
     since: Instant,
+    turn: Turn,
     patient: bool,
 ) -> Result<Events, Fault> {
     let id = &asked.served.id;
@@ -37,7 +39,9 @@ pub(super) async fn talk(
         all.push(replies.ok_or_else(|| Fault::model(id, &[]))?);
     }
     shared.meter.asked(asked.prompt_tokens());
-    let mut events = events(Arc::clone(shared), Arc::clone(asked), since, all);
+    let events = events(Arc::clone(shared), Arc::clone(asked), since, all);
+    // Given up with the answers.
+    let mut events = events.inspect(move |_| _ = &turn).boxed();
     loop {
         match timeout(shared.bounds.patience, events.next()).await {
             Ok(Some((_, Said::Failed(fault)))) => return Err(fault),

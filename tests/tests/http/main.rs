@@ -12,3 +12,4 @@ mod refusals;
 mod resume;
 mod shapes;
 mod streams;
+mod turns;
