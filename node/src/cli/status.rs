@@ -1,6 +1,6 @@
 //! `status`: how a node is that serves.
 
-use std::io::{Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -28,11 +28,54 @@ pub(super) struct Status {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// Show it again every so many seconds, until Ctrl-C. With `--json`, or where the output is no terminal, only what has
+    /// changed, one object a line or a page behind the other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    watch: Option<u64>,
 }
 
 pub(super) fn status(asked: &Status) -> Result<(), Failure> {
     let health: Health = ask(&asked.api, "/status")?;
-    if asked.json { print_json(&health) } else { print(&page(&health)) }
+    match asked.watch {
+        Some(seconds) => watch(asked, Duration::from_secs(seconds), health),
+        None if asked.json => print_json(&health),
+        None => print(&page(&health)),
+    }
+}
+
+/// Shows the node's state as it changes, and that nobody answers while nobody does.
+fn watch(asked: &Status, pause: Duration, first: Health) -> Result<(), Failure> {
+    let (mut seen, mut shown) = (Ok(first), String::new());
+    loop {
+        let now = match &seen {
+            Ok(health) if asked.json => line(health),
+            Ok(health) => page(health),
+            Err(why) if asked.json => line(&serde_json::json!({ "serving": false, "why": why })),
+            Err(why) => format!("{why}\n"),
+        };
+        if now != shown {
+            let (clear, gap) = match (asked.json, std::io::stdout().is_terminal()) {
+                (true, _) => ("", ""),
+                (false, true) => ("\x1b[2J\x1b[H", "\nUpdated as it changes; Ctrl-C ends this.\n"),
+                (false, false) => ("", "\n"),
+            };
+            let mut out = std::io::stdout().lock();
+            match out.write_all(format!("{clear}{now}{gap}").as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => {}
+                // Whoever reads has seen enough.
+                Err(cause) if cause.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                Err(cause) => return Err(Failure::Output(cause)),
+            }
+            shown = now;
+        }
+        std::thread::sleep(pause);
+        seen = ask::<Health>(&asked.api, "/status").map_err(|why| why.to_string());
+    }
+}
+
+fn line(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("string keys and finite numbers always serialise") + "\n"
 }
 
 /// What the node at `api` says under `path`.

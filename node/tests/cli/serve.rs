@@ -105,6 +105,27 @@ fn a_model_is_served_until_somebody_ends_it() {
 }
 
 #[test]
+fn a_node_can_be_watched_until_after_its_end() {
+    let home = tempfile::tempdir().unwrap();
+    let path = model();
+    let serving = Serving::start(home.path(), &["--model", path.to_str().unwrap(), "--context", "64"]);
+    let mut watch = Command::new(env!("CARGO_BIN_EXE_meshwright"))
+        .args(["status", "--watch", "--json", "--api", serving.api()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = || serde_json::from_str::<Value>(&lines.next().unwrap().unwrap()).unwrap();
+    assert_eq!(next()["serving"], true);
+    serving.end();
+    // Its end may be seen as it comes about, too.
+    let last = std::iter::repeat_with(&mut next).find(|now| now["serving"] == false).unwrap();
+    assert!(last["why"].as_str().is_some_and(|why| !why.is_empty()), "{last}");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+}
+
+#[test]
 fn a_model_that_has_no_room_is_not_served_and_the_api_says_why() {
     let home = tempfile::tempdir().unwrap();
     let path = model();
