@@ -21,6 +21,9 @@ pub struct Limits {
     pub batch: usize,
     /// Prompt tokens in one engine step, whole chunks, at least one chunk. More starves decoding.
     pub prefill_tokens: u32,
+    /// A step with prompts that is expected to take longer takes no decode steps with it, and lets them in between its
+    /// layers instead, where the engine can. Shorter ones take them along: that costs them less than it saves.
+    pub long_step: Duration,
     /// Prompts up to this many tokens travel with the decode lane: they are as small as a decode step.
     pub small_prefill: u32,
     /// Sessions a stage remembers, alive or just ended; the one that was idle longest is forgotten first.
@@ -88,6 +91,7 @@ impl Default for Limits {
             stage_queue: 1024,
             batch: 64,
             prefill_tokens: planner::cost::constants::PREFILL_CHUNK,
+            long_step: millis(60),
             small_prefill: 16,
             stage_sessions: 8192,
             kv_idle: seconds(120),

@@ -1,7 +1,11 @@
 //! A chunk of a prompt on an engine that lets other steps in between its layers: tokens that are being decoded and short
-//! prompts do not wait for its end. It gives way for half of the time at most, so a prompt takes twice as long at worst.
+//! prompts do not wait for its end. It gives way to decoding for a quarter of the time, and to prompts for half of it.
+//!
+//! Why not more to decoding: beside a prompt fewer sessions decode at once, and each of their steps reads the weights for
+//! fewer tokens. Simulated, an M4 Pro with eight users whose prompts have 2,000 tokens gives a sixth less in all at one half.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::queue::Waiting;
 use super::{Desk, Stage};
@@ -9,10 +13,14 @@ use crate::asides::{Aside, Asker, Left, Results, asides};
 use crate::clock::Instant;
 use crate::engine::{Engine as _, EngineError};
 use crate::ids::SessionId;
+use crate::transport::Lane;
 use crate::world::World;
 
 /// A chunk this many times smaller than the long step may go between its layers.
 const SMALLER: u32 = 2;
+
+/// After decode steps the long step has so many times their time for itself, as far as decoding goes.
+const PEACE: u32 = 3;
 
 /// What goes on beside a long step.
 struct Beside {
@@ -22,8 +30,10 @@ struct Beside {
     chunk_tokens: u32,
     /// What was asked for and is not answered yet, and since when.
     asked: Option<(Vec<Waiting>, Instant)>,
-    /// Until when the long step is left in peace.
-    peace: Instant,
+    /// Until when no decode step is asked for, and no chunk of a prompt.
+    peace: (Instant, Instant),
+    /// Time that it gave way.
+    away: Duration,
 }
 
 impl<W: World> Stage<W> {
@@ -38,7 +48,8 @@ impl<W: World> Stage<W> {
             inside: works.iter().map(|work| work.session).collect(),
             chunk_tokens: tokens / SMALLER,
             asked: None,
-            peace: began,
+            peace: (began, began),
+            away: Duration::ZERO,
         };
         let (asker, asked) = asides();
         let results = {
@@ -57,6 +68,7 @@ impl<W: World> Stage<W> {
                 }
             }
         };
+        self.pace.took(tokens, self.desk.node.now().since(began).saturating_sub(beside.away));
         self.ended(batch, began, results).await;
         self.finish_beside(beside, &asker).await;
     }
@@ -87,11 +99,10 @@ impl<W: World> Desk<W> {
             return None;
         }
         let now = self.node.now();
-        if now < beside.peace {
-            return Some(beside.peace);
-        }
-        let sessions = self.node.limits.batch;
-        let picked = self.sessions.queue.pick_aside(beside.inside.clone(), sessions, beside.chunk_tokens);
+        let (decode, prompts) = (now >= beside.peace.0, now >= beside.peace.1);
+        let sessions = if decode { self.node.limits.batch } else { 0 };
+        let tokens = if prompts { beside.chunk_tokens } else { 0 };
+        let picked = self.sessions.queue.pick_aside(beside.inside.clone(), sessions, tokens);
         let (batch, picked) = self.works(picked);
         if !batch.is_empty() {
             let releases = &mut self.sessions.releases;
@@ -99,15 +110,23 @@ impl<W: World> Desk<W> {
             let began = self.began(&picked);
             beside.asked = Some((picked, began));
             asker.ask(Aside { forget, batch });
+            return None;
         }
-        None
+        [beside.peace.0, beside.peace.1].into_iter().filter(|until| now < *until).min()
     }
 
-    /// Hands on what came of it; the long step then has as much time again.
+    /// Hands on what came of it; the long step then has its time.
     async fn answered_beside(&mut self, beside: &mut Beside, results: Results) {
         let Some((batch, asked_at)) = beside.asked.take() else { return };
         let now = self.node.now();
-        beside.peace = now.after(now.since(asked_at));
+        let took = now.since(asked_at);
+        let has_prompts = batch.iter().any(|waiting| waiting.lane == Lane::Prefill);
+        beside.peace = if has_prompts {
+            (now.after(took), now.after(took))
+        } else {
+            (now.after(took * PEACE), beside.peace.1)
+        };
+        beside.away += took;
         self.hand_on(batch, results).await;
     }
 }

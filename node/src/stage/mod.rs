@@ -2,6 +2,7 @@
 //! peer, and the last stage's token to the head in one hop.
 
 mod long;
+mod pace;
 mod queue;
 mod returning;
 mod sessions;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use planner::plan::LayerRange;
 use tokio::sync::{Notify, mpsc};
 
+use self::pace::Pace;
 use self::queue::Waiting;
 use self::returning::Returning;
 use self::sessions::{Duty, Loaded, Sessions};
@@ -115,7 +117,8 @@ impl StageDoor {
 pub(crate) async fn run<W: World>(node: Arc<Interior<W>>, engine: W::Engine, intake: StageIntake) {
     let sessions = Sessions::new(node.me, node.limits);
     let (plan, returning) = (PlanId::default(), Returning::default());
-    Stage { desk: Desk { sessions, intake, node, plan, returning }, engine }.run().await;
+    let desk = Desk { sessions, intake, node, plan, returning };
+    Stage { desk, engine, pace: Pace::default() }.run().await;
 }
 
 /// Everything but the device, so that frames are read while that loads.
@@ -130,6 +133,7 @@ struct Desk<W: World> {
 struct Stage<W: World> {
     desk: Desk<W>,
     engine: W::Engine,
+    pace: Pace,
 }
 
 impl<W: World> Stage<W> {
@@ -144,11 +148,11 @@ impl<W: World> Stage<W> {
             let limits = &self.desk.node.limits;
             let (sessions, tokens) = (limits.batch, limits.prefill_tokens);
             let queue = &mut self.desk.sessions.queue;
-            let apart = self.engine.takes_asides();
+            let apart = self.engine.takes_asides() && self.pace.is_long(queue.prompt_tokens(tokens), limits);
             let batch = if apart { queue.pick_apart(sessions, tokens) } else { queue.pick(sessions, tokens) };
             if batch.is_empty() {
                 self.desk.wait().await;
-            } else if apart && batch.iter().any(|w| w.lane == Lane::Prefill) {
+            } else if apart {
                 self.long_step(batch).await;
             } else {
                 self.step(batch).await;
@@ -214,7 +218,9 @@ impl<W: World> Stage<W> {
             return;
         }
         let began = self.desk.began(&batch);
+        let tokens = works.iter().map(|work| work.count).sum();
         let results = self.engine.step(works).await;
+        self.pace.took(tokens, self.desk.node.now().since(began));
         self.ended(batch, began, results).await;
     }
 

@@ -52,6 +52,12 @@ impl Queue {
         if lane == Lane::Prefill { self.prefill.len() } else { self.decode.len() }
     }
 
+    /// Prompt tokens that the next step may take, of `most`.
+    pub(super) fn prompt_tokens(&self, most: u32) -> u32 {
+        let waiting = self.prefill.iter().map(|waiting| waiting.step.count);
+        waiting.fold(0, u32::saturating_add).min(most)
+    }
+
     /// Forgets what waits of the session's attempts up to `attempt`.
     pub(super) fn purge(&mut self, session: SessionId, attempt: Attempt) {
         let keep = |w: &Waiting| w.step.session != session || w.step.attempt > attempt;
@@ -88,17 +94,17 @@ impl Queue {
         batch
     }
 
-    /// What may run beside a step that has the sessions `inside`: up to `sessions` decode steps, and chunks of prompts up
-    /// to `prefill_tokens` tokens, if there are such small ones.
+    /// What may run beside a step that has the sessions `inside`: up to `decode` decode steps, and chunks of prompts up to
+    /// `prefill_tokens` tokens, if there are such small ones.
     pub(super) fn pick_aside(
         &mut self,
         mut inside: BTreeSet<SessionId>,
-        sessions: usize,
+        decode: usize,
         prefill_tokens: u32,
     ) -> Vec<Waiting> {
         let mut batch = Vec::new();
-        take(&mut self.decode, &mut batch, &mut inside, sessions);
-        self.take_chunks(&mut batch, &mut inside, sessions, prefill_tokens, false);
+        take(&mut self.decode, &mut batch, &mut inside, decode);
+        self.take_chunks(&mut batch, &mut inside, usize::MAX, prefill_tokens, false);
         batch
     }
 
