@@ -73,7 +73,12 @@ fn command(hub: &Hub, folder: &Path, arguments: &[&str]) -> Command {
     command.args(["models", "get"]).args(arguments);
     command.env("HF_ENDPOINT", format!("http://{}", hub.address)).env("MESHWRIGHT_MODELS", folder);
     // Neither this machine's token nor its proxy.
-    command.env("HF_HOME", folder).env_remove("HF_TOKEN").env_remove("HF_TOKEN_PATH").env("NO_PROXY", "*");
+    command
+        .env("HF_HOME", folder)
+        .env_remove("HF_TOKEN")
+        .env_remove("HF_TOKEN_PATH")
+        .env_remove("SSL_CERT_FILE")
+        .env("NO_PROXY", "*");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
@@ -292,6 +297,12 @@ fn no_network_and_no_hub_are_told_apart() {
     let said = at("http://no-such-host.invalid");
     assert!(said.contains("cannot reach no-such-host.invalid: "), "{said}");
     assert!(at("ftp://x").contains("HF_ENDPOINT is `ftp://x`"));
+    let output = case.command(&["some/model"]).env("SSL_CERT_FILE", "/dev/null").output().unwrap();
+    assert!(
+        text(&output.stderr).contains("SSL_CERT_FILE is /dev/null: no certificate"),
+        "{:?}",
+        output.stderr
+    );
     // A server of plain text is asked for TLS.
     let said = at(&format!("https://{}", case.hub.address));
     assert!(said.contains("cannot reach 127.0.0.1:"), "{said}");

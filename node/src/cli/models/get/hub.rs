@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use ureq::http::{HeaderMap, Uri, header};
-use ureq::tls::TlsConfig;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::choice::Remote;
@@ -95,7 +95,7 @@ impl Hub {
     /// The one that the environment names, asked as whom it says.
     ///
     /// # Errors
-    /// [`GetError::Endpoint`].
+    /// [`GetError::Endpoint`], [`GetError::Certificates`].
     pub(super) fn from_environment() -> Result<Self, GetError> {
         let endpoint = std::env::var("HF_ENDPOINT").unwrap_or_default();
         let endpoint = match endpoint.trim().trim_end_matches('/') {
@@ -107,8 +107,10 @@ impl Hub {
         }
         // The same provider as libp2p's, named here: a process in which two are linked has no default one.
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls =
+            TlsConfig::builder().unversioned_rustls_crypto_provider(provider).root_certs(roots()?).build();
         let agent = Agent::config_builder()
-            .tls_config(TlsConfig::builder().unversioned_rustls_crypto_provider(provider).build())
+            .tls_config(tls)
             .http_status_as_error(false)
             .max_redirects(0)
             .timeout_resolve(Some(CONNECT))
@@ -218,6 +220,25 @@ impl Hub {
     }
 }
 
+/// Whose certificates are believed: Mozilla's list, or those in the file of `SSL_CERT_FILE`, as in programs with OpenSSL.
+fn roots() -> Result<RootCerts, GetError> {
+    let Some(file) = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty()).map(PathBuf::from)
+    else {
+        return Ok(RootCerts::WebPki);
+    };
+    let refused = |why: String| GetError::Certificates { file: file.clone(), why };
+    let text = std::fs::read(&file).map_err(|cause| refused(cause.to_string()))?;
+    let one = |item| match item {
+        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+        _ => None,
+    };
+    let all: Vec<_> = parse_pem(&text).filter_map(one).collect();
+    if all.is_empty() {
+        return Err(refused("no certificate is in it".into()));
+    }
+    Ok(RootCerts::new_with_certs(&all))
+}
+
 /// The token of the environment, or the one that `hf auth login` keeps.
 fn token() -> Option<Token> {
     let set =
@@ -266,6 +287,11 @@ fn unreachable(url: &str, why: &ureq::Error) -> GetError {
     let why = match why {
         ureq::Error::HostNotFound => "no address is known for that name".into(),
         ureq::Error::Timeout(_) => "it does not answer in time".into(),
+        ureq::Error::Rustls(rustls::Error::InvalidCertificate(cause)) => {
+            format!(
+                "its certificate is not to be believed ({cause}); where a proxy reads along, SSL_CERT_FILE names its certificates"
+            )
+        }
         ureq::Error::Io(cause) => cause.to_string(),
         other => other.to_string(),
     };

@@ -57,7 +57,7 @@ Examples:
       by its name
 
 Environment: HF_TOKEN for private and gated repositories (or what `hf auth login` keeps), HF_ENDPOINT for a mirror,
-HTTPS_PROXY for a proxy. Given again, the command goes on where it ended, and leaves alone what is there.";
+HTTPS_PROXY for a proxy, SSL_CERT_FILE for its certificates. Given again, the command goes on where it ended, and leaves alone what is there.";
 
 /// What was fetched.
 #[derive(Debug, Serialize)]
@@ -134,7 +134,7 @@ fn free(_: &Path) -> Option<u64> {
 }
 
 fn is_first(path: &Path) -> bool {
-    let name = path.to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     !name.contains("-of-") || name.contains("-00001-of-")
 }
 

@@ -19,6 +19,14 @@ pub(in crate::cli) enum GetError {
         "HF_ENDPOINT is `{0}`, which is no address: write https://HOST, or leave it out for https://huggingface.co"
     )]
     Endpoint(String),
+    /// `SSL_CERT_FILE` holds no certificates.
+    #[error("SSL_CERT_FILE is {}: {why}; name a file of certificates (PEM), or leave it out for Mozilla's list", file.display())]
+    Certificates {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
     /// Nothing answers.
     #[error(
         "cannot reach {host}: {why}; check the network (HTTPS_PROXY names a proxy, HF_ENDPOINT a mirror)"
@@ -221,8 +229,11 @@ pub(in crate::cli) enum GetError {
 impl GetError {
     /// Whether the command line, rather than network or disk, is to be mended.
     pub(in crate::cli) fn is_usage(&self) -> bool {
-        use GetError::{Endpoint, Name, NoRevision, None, Several};
-        matches!(self, Name(_) | Endpoint(_) | NoRevision { .. } | None { .. } | Several { .. })
+        use GetError::{Certificates, Endpoint, Name, NoRevision, None, Several};
+        matches!(
+            self,
+            Name(_) | Endpoint(_) | Certificates { .. } | NoRevision { .. } | None { .. } | Several { .. }
+        )
     }
 
     /// Whether it may be over in a moment.
