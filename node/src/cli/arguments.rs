@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use planner::plan::LayerRange;
 
 use super::doctor::Doctor;
-use super::models::Models;
+use super::models::{self, Models};
 use super::plan::Plan;
 use super::serve::Serve;
 use super::status::Status;
@@ -14,6 +14,8 @@ use crate::real::kernels::Level;
 
 const EXAMPLES: &str = "\
 Examples:
+  meshwright models get unsloth/Qwen3-0.6B-GGUF
+      a model from the Hugging Face Hub
   meshwright run MODEL.gguf
       a chat in the terminal; /help says what can be typed there
   meshwright run MODEL.gguf 'Why is the sky blue?'
@@ -64,7 +66,7 @@ pub(super) enum Command {
     Plan(Plan),
     /// Find out what keeps this machine from serving, and say how to mend it.
     Doctor(Doctor),
-    /// List the GGUF files that are there, and whether they run on this machine.
+    /// List the GGUF files that are there, or fetch one from the Hugging Face Hub.
     Models(Models),
     /// Measure how fast a model runs on this machine.
     Bench(Bench),
@@ -120,8 +122,8 @@ impl LevelName {
 
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// The model: a GGUF file, or any part of a split one.
-    #[arg(value_name = "MODEL.gguf")]
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
+    #[arg(value_name = "MODEL.gguf", value_parser = models::parser())]
     pub(super) model: PathBuf,
     /// What to ask, for one answer; `-` reads it from the pipe. Without, a chat; or one answer to what comes through a
     /// pipe.
@@ -192,8 +194,8 @@ pub(super) struct SamplingArgs {
 
 #[derive(Debug, Args)]
 pub(super) struct Bench {
-    /// The model: a GGUF file, or any part of a split one.
-    #[arg(value_name = "MODEL.gguf")]
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
+    #[arg(value_name = "MODEL.gguf", value_parser = models::parser())]
     pub(super) model: PathBuf,
     /// Threads to measure with: one or several counts; 0 is one a physical core.
     #[arg(long, short, value_name = "N,N", value_delimiter = ',', default_value = "0")]
@@ -223,8 +225,8 @@ pub(super) struct Bench {
 
 #[derive(Debug, Args)]
 pub(super) struct Profile {
-    /// The model: a GGUF file, or any part of a split one.
-    #[arg(value_name = "MODEL.gguf")]
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
+    #[arg(value_name = "MODEL.gguf", value_parser = models::parser())]
     pub(super) model: PathBuf,
     /// Threads that compute; 0 for one a physical core.
     #[arg(long, short, value_name = "N", default_value_t = 0)]
@@ -245,8 +247,8 @@ pub(super) struct Profile {
 
 #[derive(Debug, Args)]
 pub(super) struct Inspect {
-    /// The model: a GGUF file, or any part of a split one.
-    #[arg(value_name = "MODEL.gguf")]
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
+    #[arg(value_name = "MODEL.gguf", value_parser = models::parser())]
     pub(super) model: PathBuf,
     /// List the layers, each with its bytes.
     #[arg(long)]

@@ -118,7 +118,9 @@ fn models(dirs: &[PathBuf]) -> Result<Finding, Failure> {
         (0, 0) => finding(
             "models",
             Grade::Bad,
-            format!("no GGUF file in {places}; download one, or say where they are by --dir"),
+            format!(
+                "no GGUF file in {places}; fetch one by `meshwright models get`, or say where they are by --dir"
+            ),
         ),
         (0, _) => finding(
             "models",

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use planner::model::gguf::GgufError;
 use thiserror::Error;
 
+use super::models::GetError;
 use crate::engine::EngineError;
 use crate::real::kernels::KernelError;
 use crate::real::p2p::NetError;
@@ -74,6 +75,9 @@ pub(super) enum Failure {
     /// Nobody answers at an address, or not as a node does.
     #[error("{0}")]
     Asking(String),
+    /// A model could not be fetched.
+    #[error(transparent)]
+    Get(#[from] GetError),
     /// Something must be mended.
     #[error("{0} to mend, see above")]
     Unwell(usize),
@@ -104,7 +108,7 @@ impl Failure {
     pub(super) fn report(&self) -> ExitCode {
         match self {
             Failure::Interrupted => return ExitCode::from(130),
-            other => eprintln!("meshwright: {other}"),
+            other => note!("meshwright: {other}"),
         }
         match self {
             Failure::File(_)
@@ -115,6 +119,7 @@ impl Failure {
             | Failure::Key(_)
             | Failure::Net(_)
             | Failure::Read { .. } => ExitCode::from(2),
+            Failure::Get(why) if why.is_usage() => ExitCode::from(2),
             _ => ExitCode::from(1),
         }
     }

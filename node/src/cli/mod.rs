@@ -8,6 +8,14 @@
 //! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
 //! * `figures`: numbers with units, for people.
 
+/// As `eprintln!`, but what cannot be said, for a full disk behind stderr, is no reason to panic.
+macro_rules! note {
+    ($($words:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($words)*);
+    }};
+}
+
 mod arguments;
 mod bench;
 mod doctor;

@@ -11,6 +11,7 @@
 //! * [`p2p`] (feature `p2p`): libp2p, membership, invites.
 //! * [`profile`]: how fast this machine runs a model, in the figures that the planner asks for.
 //! * [`text`]: tokens from text and back, chat templates.
+//! * `whole`: small files, written whole or not at all.
 
 pub mod arch;
 pub mod cpu;
@@ -24,3 +25,4 @@ pub mod profile;
 pub mod sampling;
 pub mod text;
 pub mod weights;
+pub(crate) mod whole;

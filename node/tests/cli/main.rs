@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "what is not there is the failed test")]
 
+mod disk;
+mod full;
+mod get;
 mod serve;
 
 use std::io::Write as _;

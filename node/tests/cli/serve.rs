@@ -10,16 +10,21 @@ use serde_json::Value;
 use crate::{json, model, refused, text};
 
 /// A node by itself: it takes no port that another may have, and looks for nobody.
-const ALONE: [&str; 5] = ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns"];
+pub(crate) const ALONE: [&str; 5] = ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", "--no-mdns"];
 
 /// A node that serves, with its first line.
-struct Serving {
+pub(crate) struct Serving {
     child: Child,
-    said: Value,
+    pub(crate) said: Value,
 }
 
 impl Serving {
-    fn start(home: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(home: &Path, arguments: &[&str]) -> Self {
+        Self::start_logging(home, arguments, Stdio::piped())
+    }
+
+    /// With its log going there.
+    pub(crate) fn start_logging(home: &Path, arguments: &[&str], log: Stdio) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_meshwright"))
             .args(["serve", "--json"])
             .args(ALONE)
@@ -27,14 +32,14 @@ impl Serving {
             .arg(home)
             .args(arguments)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(log)
             .spawn()
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let said = serde_json::from_str(&line).unwrap_or_else(|_| {
             let mut errors = String::new();
-            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            child.stderr.take().map(|mut log| log.read_to_string(&mut errors));
             panic!("{errors}")
         });
         Self { child, said }
@@ -44,16 +49,16 @@ impl Serving {
         self.said["api"].as_str().unwrap()
     }
 
-    fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         self.api().strip_prefix("http://").unwrap()
     }
 
     /// Asks it to end, and gives its exit code and what it wrote to stderr.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub(crate) fn end(mut self) -> (Option<i32>, String) {
         let interrupted = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
         assert!(interrupted.success());
         let mut errors = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+        self.child.stderr.take().map(|mut log| log.read_to_string(&mut errors));
         (self.child.wait().unwrap().code(), errors)
     }
 }
@@ -65,7 +70,7 @@ impl Drop for Serving {
     }
 }
 
-fn ask(host: &str, model: &str) -> String {
+pub(crate) fn ask(host: &str, model: &str) -> String {
     let body = format!("{{\"model\": \"{model}\", \"prompt\": \"Hi\", \"max_tokens\": 3}}");
     let mut stream = TcpStream::connect(host).unwrap();
     let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json";

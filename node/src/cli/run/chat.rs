@@ -72,9 +72,9 @@ pub(super) fn chat(
 fn welcome(speaker: &Speaker, template: &ChatTemplate, name: &str) {
     let threads = plural(speaker.threads() as u64, "thread");
     let loaded = planner::units::fmt_ms(speaker.load_s() * 1e3);
-    eprintln!("{name}, {threads}, loaded in {loaded}. {}", quiet("/help for help, Ctrl-D to end"));
+    note!("{name}, {threads}, loaded in {loaded}. {}", quiet("/help for help, Ctrl-D to end"));
     if let Origin::Fallback(name) = template.origin() {
-        eprintln!("{}", quiet(&format!("the file brings no chat template; {name} is used")));
+        note!("{}", quiet(&format!("the file brings no chat template; {name} is used")));
     }
 }
 
@@ -85,7 +85,7 @@ fn read(editor: &mut DefaultEditor) -> Result<Option<String>, Failure> {
         let line = match editor.readline(if text.is_empty() { PROMPT } else { MORE }) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {
-                eprintln!("{}", quiet("Ctrl-D ends the chat"));
+                note!("{}", quiet("Ctrl-D ends the chat"));
                 return Ok(Some(String::new()));
             }
             Err(ReadlineError::Eof) => return Ok(None),
@@ -136,18 +136,18 @@ impl Chat<'_> {
                 self.speaker.reseed();
                 self.answer()?;
             }
-            Line::Retry => eprintln!("{}", quiet("there is no answer yet")),
+            Line::Retry => note!("{}", quiet("there is no answer yet")),
             Line::Clear => {
                 self.conversation.clear();
-                eprintln!("{}", quiet("a new conversation"));
+                note!("{}", quiet("a new conversation"));
             }
             Line::System(text) => {
                 self.conversation.set_system(&text);
-                eprintln!("{}", quiet("a new conversation, under that"));
+                note!("{}", quiet("a new conversation, under that"));
             }
-            Line::Help => eprintln!("{HELP}"),
+            Line::Help => note!("{HELP}"),
             Line::Unknown(word) => {
-                eprintln!("{}", quiet(&format!("there is no {word}; /help says what there is")))
+                note!("{}", quiet(&format!("there is no {word}; /help says what there is")))
             }
         }
         Ok(())
@@ -158,7 +158,7 @@ impl Chat<'_> {
         match self.try_answer() {
             Err(refused @ (Failure::Template(_) | Failure::Usage(_))) => {
                 self.conversation.unask();
-                eprintln!("{refused}");
+                note!("{refused}");
                 Ok(())
             }
             other => other,
@@ -171,13 +171,13 @@ impl Chat<'_> {
             self.conversation.prompt(self.template, self.speaker.tokenizer(), context)?;
         if forgotten > 0 {
             let turns = plural(forgotten as u64, "turn");
-            eprintln!("{}", quiet(&format!("the context is full: forgot the first {turns}")));
+            note!("{}", quiet(&format!("the context is full: forgot the first {turns}")));
         }
         let answer = self.speaker.answer(&prompt, self.template.stops(), &mut say)?;
         if !answer.text.is_empty() && !answer.text.ends_with('\n') {
             say("\n")?;
         }
-        eprintln!("{}\n", screen::figures(&answer));
+        note!("{}\n", screen::figures(&answer));
         self.conversation.answered(&answer.text);
         Ok(())
     }

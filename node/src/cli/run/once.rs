@@ -77,7 +77,7 @@ fn finish(answer: &Answer) -> Result<(), Failure> {
         say("\n")?;
     }
     if std::io::stderr().is_terminal() {
-        eprintln!("{}", screen::figures(answer));
+        note!("{}", screen::figures(answer));
     }
     Ok(())
 }

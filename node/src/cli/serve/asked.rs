@@ -16,7 +16,7 @@ use crate::real::cpu::Residual;
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(in crate::cli) struct Serve {
-    /// The model: a GGUF file, or any part of a split one.
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
     #[arg(long, short, value_name = "MODEL.gguf", env = "MESHWRIGHT_MODEL")]
     pub(super) model: Option<PathBuf>,
     /// Where the API listens; port 0 takes one that is free [default: 127.0.0.1:9337].

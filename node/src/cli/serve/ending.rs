@@ -14,7 +14,7 @@ impl Ending {
             let mut signals = Signals::new();
             signals.next().await;
             sender.send_replace(true);
-            eprintln!(
+            note!(
                 "meshwright: finishing the answers that are being given; press Ctrl-C again to end at once"
             );
             signals.next().await;

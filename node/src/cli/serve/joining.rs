@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::real::p2p::identity::{Key, KeyError};
 use crate::real::p2p::invite::{Invite, MeshKey, SCHEME};
 use crate::real::p2p::{Announce, Net, NetConfig};
+use crate::real::whole::write_whole;
 
 /// The port that nodes listen on where nobody says, TCP and UDP; another one where it is taken.
 pub(in crate::cli) const PORT: u16 = 9338;
@@ -85,19 +86,18 @@ pub(super) fn remember(home: &Path, net: &Net) {
         let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
         others.flat_map(|ad| &ad.addresses).take(REMEMBERED_MAX).map(ToString::to_string).collect()
     });
-    let kept =
-        if others.is_empty() { Ok(()) } else { std::fs::write(home.join("members"), others.join("\n")) };
-    if let Err(why) = kept.and_then(|()| write_private(&home.join("invite"), &net.invite().to_string())) {
-        tracing::warn!("{}: cannot remember the mesh: {why}", home.display());
+    let members = others.join("\n");
+    let kept = match members.is_empty() {
+        true => Ok(()),
+        false => write_whole(&home.join("members"), members.as_bytes(), false),
+    };
+    let invite = net.invite().to_string();
+    if let Err(why) = kept.and_then(|()| write_whole(&home.join("invite"), invite.as_bytes(), true)) {
+        let home = home.display();
+        tracing::warn!(
+            "{home}: cannot remember the mesh ({why}): the next start knows what the last one did"
+        );
     }
-}
-
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    std::io::Write::write_all(&mut options.open(path)?, text.as_bytes())
 }
 
 /// The token that a running node keeps in its home directory.

@@ -7,7 +7,7 @@ use planner::model::gguf::GgufFile;
 
 use super::Serve;
 use crate::cli::arguments::LevelName;
-use crate::real::profile::{self, Options};
+use crate::real::profile::{self, Options, ProfileError};
 
 /// Where the system does not say how much memory there is.
 const MEMORY_UNSAID: u64 = 4 << 30;
@@ -24,6 +24,11 @@ pub(super) fn measured(file: &GgufFile, asked: &Serve, home: &Path, memory_max: 
     };
     match profile::cached(file, &options, Some(&home.join("profiles")), false) {
         Ok(profile) => capped(profile.device(), memory_max),
+        Err(why @ ProfileError::Write { .. }) => {
+            tracing::warn!("this machine is measured again at the next start: {why}");
+            let ProfileError::Write { measured, .. } = why else { unreachable!("it was matched") };
+            capped(measured.device(), memory_max)
+        }
         Err(why) => {
             tracing::warn!("this machine could not be measured, plans go by common figures: {why}");
             device(memory_max)

@@ -29,12 +29,13 @@ use self::meshed::{Meshed, Parts, Wanted};
 use super::failure::Failure;
 use super::loading;
 use crate::cli::arguments::{LevelName, Machine};
+use crate::cli::models;
 use crate::clock::{Clock as _, TokioClock};
 use crate::http::{Api, Bounds, Desk, Meter, Served, Server};
 use crate::real::cpu::{EngineOptions, Residual};
 use crate::real::gguf::fingerprint;
 use crate::real::p2p::ad::{Ad, Fingerprint, Offer};
-use crate::real::p2p::{Net, NetConfig};
+use crate::real::p2p::{HeaderError, Net, NetConfig};
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// Where the API listens where nobody says.
@@ -83,7 +84,8 @@ struct Prepared {
 /// Serves until it is asked to end. A node that `joins` needs no model of its own.
 pub(super) fn serve(asked: Serve, joins: bool) -> Result<(), Failure> {
     let home = home(asked.home.as_deref())?;
-    let asked = asked.with_file(&home)?;
+    let mut asked = asked.with_file(&home)?;
+    asked.model = asked.model.as_deref().map(models::named);
     log::start(asked.log_format.unwrap_or_default());
     let prepared = prepare(asked, home, joins)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build();
@@ -247,6 +249,10 @@ async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, St
         for (peer, offer) in offers {
             match net.header(peer, offer.fingerprint, &home.join("headers")).await {
                 Ok(path) => return Ok((Opened::open(&path)?, offer.name)),
+                // The next offer would have no more room.
+                Err(why @ HeaderError::Disk { .. }) => {
+                    return Err(Failure::Start(format!("{}: {why}", offer.name)));
+                }
                 Err(why) => tracing::warn!("{}: {why}", offer.name),
             }
         }

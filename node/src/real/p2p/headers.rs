@@ -50,8 +50,13 @@ pub enum HeaderError {
     #[error("what came is not the model that was offered")]
     Other,
     /// This disk.
-    #[error("cannot keep it on this disk: {0}")]
-    Disk(#[from] io::Error),
+    #[error("cannot keep the model's header in {}: {cause}; make room there, or give another folder by --home", folder.display())]
+    Disk {
+        /// Where.
+        folder: PathBuf,
+        /// What the system said.
+        cause: io::Error,
+    },
 }
 
 /// Answers members that ask.
@@ -102,7 +107,11 @@ pub(super) async fn fetch(
         let stream = control.open_stream(name, HEADERS).await.map_err(|_| HeaderError::Unreachable)?;
         receive(&mut stream.compat(), wanted, &folder).await
     };
-    let came = shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable))?;
+    let came = shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable));
+    let came = came.inspect_err(|_| {
+        // Parts of a header are of no use.
+        let _ = std::fs::remove_dir_all(&folder);
+    })?;
     let kept_parts = parts(&[folder.join(part_name(0, came.len() as u32))]).unwrap_or_default();
     let head = |number: usize| kept_parts.get(number).map_or(0, |part| part.head);
     let weights = came.iter().enumerate().map(|(number, bytes)| bytes.saturating_sub(head(number))).sum();
@@ -129,7 +138,8 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     if parts > PARTS_MAX {
         return Err(HeaderError::Other);
     }
-    std::fs::create_dir_all(folder)?;
+    let disk = |cause| HeaderError::Disk { folder: folder.into(), cause };
+    std::fs::create_dir_all(folder).map_err(disk)?;
     let mut came = Vec::new();
     for number in 0..parts {
         let length = stream.read_u64().await.map_err(gone)?;
@@ -143,9 +153,10 @@ async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(HeaderError::Unreachable);
         }
         let path = folder.join(part_name(number, parts));
-        std::fs::write(&path, &bytes)?;
+        std::fs::write(&path, &bytes).map_err(disk)?;
         // Nothing is stored for what is left out.
-        File::options().write(true).open(&path)?.set_len(length)?;
+        let file = File::options().write(true).open(&path).map_err(disk)?;
+        file.set_len(length).map_err(disk)?;
         came.push(head);
     }
     Ok(came)

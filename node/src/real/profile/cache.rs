@@ -6,6 +6,7 @@ use planner::model::Model;
 use planner::model::gguf::GgufFile;
 
 use super::{Key, Profile, ProfileError};
+use crate::real::whole::write_whole;
 
 /// What the speed of a model depends on, as text: layers, widths, and how many bytes of each format.
 pub(super) fn shape_text(file: &GgufFile, shape: &Model) -> String {
@@ -28,14 +29,12 @@ pub(super) fn find(folder: &Path, key: &Key) -> Option<Profile> {
 /// Puts a profile where [`find`] finds it.
 pub(super) fn keep(folder: &Path, profile: &Profile) -> Result<(), ProfileError> {
     let path = path(folder, &profile.key);
-    let failed = |cause| ProfileError::Write { path: path.clone(), cause };
+    let failed =
+        |cause| ProfileError::Write { path: path.clone(), cause, measured: Box::new(profile.clone()) };
     std::fs::create_dir_all(folder).map_err(failed)?;
     let text =
         serde_json::to_string_pretty(profile).expect("string keys and finite numbers always serialise");
-    // A reader finds the old file or the new one, never half of one.
-    let half = path.with_extension("json.new");
-    std::fs::write(&half, text + "\n").map_err(failed)?;
-    std::fs::rename(&half, &path).map_err(failed)
+    write_whole(&path, (text + "\n").as_bytes(), false).map_err(failed)
 }
 
 fn path(folder: &Path, key: &Key) -> PathBuf {

@@ -79,13 +79,15 @@ pub enum ProfileError {
     /// No memory to measure with.
     #[error(transparent)]
     Memory(#[from] KernelError),
-    /// The profile cannot be kept.
+    /// The profile was measured, and cannot be kept.
     #[error("cannot write {}: {cause}; give another folder, or make room", path.display())]
     Write {
         /// Which file.
         path: PathBuf,
         /// What the system said.
         cause: std::io::Error,
+        /// The profile: good for as long as the program runs.
+        measured: Box<Profile>,
     },
 }
 

@@ -1,4 +1,4 @@
-//! `models`: the GGUF files of some directories, and whether they run here.
+//! `models list`: the GGUF files of some directories, and whether they run here.
 
 use std::path::{Path, PathBuf};
 
@@ -7,12 +7,12 @@ use planner::model::gguf::GgufFile;
 use planner::units::fmt_bytes;
 use serde::Serialize;
 
-use super::failure::Failure;
-use super::{print, print_json};
+use crate::cli::failure::Failure;
+use crate::cli::{print, print_json};
 
 /// List the GGUF files that are there, and whether they run on this machine.
 #[derive(Debug, Args)]
-pub(super) struct Models {
+pub(super) struct List {
     /// Where to look; may be repeated.
     #[arg(long, value_name = "DIR", env = "MESHWRIGHT_MODELS", default_value = ".")]
     dir: Vec<PathBuf>,
@@ -23,7 +23,7 @@ pub(super) struct Models {
 
 /// One file.
 #[derive(Debug, Serialize)]
-struct Found {
+pub(super) struct Found {
     path: PathBuf,
     /// Of all parts, bytes.
     bytes: u64,
@@ -39,7 +39,7 @@ struct Found {
     why: Option<String>,
 }
 
-pub(super) fn models(asked: &Models) -> Result<(), Failure> {
+pub(super) fn list(asked: &List) -> Result<(), Failure> {
     let mut found = Vec::new();
     for dir in &asked.dir {
         found.extend(files(dir)?.iter().map(|path| look(path)));
@@ -51,7 +51,7 @@ pub(super) fn models(asked: &Models) -> Result<(), Failure> {
 ///
 /// # Errors
 /// [`Failure::Read`] for a directory that cannot be read.
-pub(super) fn runnable(dirs: &[PathBuf]) -> Result<(usize, usize), Failure> {
+pub(in crate::cli) fn runnable(dirs: &[PathBuf]) -> Result<(usize, usize), Failure> {
     let mut counts = (0, 0);
     for dir in dirs {
         for path in files(dir)? {
@@ -66,7 +66,7 @@ pub(super) fn runnable(dirs: &[PathBuf]) -> Result<(usize, usize), Failure> {
 }
 
 /// The models of a directory by name; of a split one its first part.
-fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let refused = |cause| Failure::Read { file: dir.into(), cause };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).map_err(refused)? {
@@ -82,7 +82,14 @@ fn files(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn look(path: &Path) -> Found {
+impl Found {
+    /// Whether it runs here, and why not.
+    pub(super) fn verdict(self) -> (bool, Option<String>) {
+        (self.runs, self.why)
+    }
+}
+
+pub(super) fn look(path: &Path) -> Found {
     let size = path.metadata().map_or(0, |file| file.len());
     let broken = |why: String| Found {
         path: path.into(),
@@ -120,7 +127,11 @@ fn look(path: &Path) -> Found {
 fn page(found: &[Found], dirs: &[PathBuf]) -> String {
     if found.is_empty() {
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
-        return format!("No GGUF file is in {}; --dir looks elsewhere.\n", dirs.join(", "));
+        return format!(
+            "No GGUF file is in {}; --dir looks elsewhere, \
+             `meshwright models get` fetches one.\n",
+            dirs.join(", ")
+        );
     }
     let names: Vec<String> = found.iter().map(|model| model.path.display().to_string()).collect();
     let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
