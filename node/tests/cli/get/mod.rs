@@ -143,10 +143,10 @@ fn a_model_is_fetched_checked_listed_and_found_by_its_name() {
 fn a_download_that_was_killed_goes_on_where_it_ended() {
     let bytes = noise(3 << 20);
     let case = Case::new(&[("m.gguf", &bytes)]);
-    case.hub.behave(Behaviour { pause: Duration::from_millis(20), ..Behaviour::default() });
+    case.hub.behave(Behaviour { pause: Duration::from_millis(300), ..Behaviour::default() });
     let half = case.at(&partial("m.gguf", &bytes));
     let mut child = case.command(&["some/model"]).spawn().unwrap();
-    until_it_has(&mut child, &half, 1 << 20);
+    until_it_has(&mut child, &half, 128 << 10);
     // While it runs nobody else writes there.
     case.fails(&["some/model"], 1, &["another process is fetching", ".partial"]);
     child.kill().unwrap();
@@ -333,7 +333,7 @@ fn a_full_disk_is_said_before_anything_is_fetched_or_when_it_fills() {
     assert_eq!(case.hub.sent(), 0);
     // Room enough at first; somebody else then takes it.
     std::fs::remove_file(&filler).unwrap();
-    case.hub.behave(Behaviour { pause: Duration::from_millis(30), ..Behaviour::default() });
+    case.hub.behave(Behaviour { pause: Duration::from_millis(300), ..Behaviour::default() });
     let half = disk.path().join(partial("m.gguf", &bytes));
     let mut child = run().spawn().unwrap();
     until_it_has(&mut child, &half, 100_000);
