@@ -20,6 +20,7 @@
 //! * `stage`: what waits becomes a batch, a batch one engine step.
 //! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
 //! * `control`: who is alive, which plan holds, what of it serves.
+//! * [`membership`]: who is in the mesh and what each says of itself; [`demand`]: what is asked for.
 //! * `outbox`, `intake`: what leaves, what comes in.
 //!
 //! Real machines, behind cargo features so that the simulator is built without them:
@@ -32,6 +33,7 @@
 pub mod cli;
 pub mod clock;
 mod control;
+pub mod demand;
 pub mod engine;
 pub mod framed;
 pub mod head;
@@ -43,6 +45,7 @@ mod intake;
 mod interior;
 mod ledger;
 pub mod limits;
+pub mod membership;
 mod node;
 mod outbox;
 pub mod plans;
@@ -59,6 +62,7 @@ pub mod wire;
 pub mod world;
 
 pub use crate::control::Least;
+pub use crate::ids::PeerId;
 pub use crate::head::{Refused, Replies, Reply, Request};
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
