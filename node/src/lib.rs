@@ -62,8 +62,8 @@ pub mod wire;
 pub mod world;
 
 pub use crate::control::Least;
-pub use crate::ids::PeerId;
 pub use crate::head::{Refused, Replies, Reply, Request};
+pub use crate::ids::PeerId;
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
 pub use crate::view::FleetView;

@@ -57,7 +57,8 @@ impl Report {
     /// # Errors
     /// Which part cannot be.
     pub fn checked(self) -> Result<Self, &'static str> {
-        let is_name = |name: &str| (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
+        let is_name =
+            |name: &str| (1..=NAME_MAX).contains(&name.len()) && !name.chars().any(char::is_control);
         let in_order = self.0.windows(2).all(|pair| pair[0].0 < pair[1].0);
         if self.0.len() <= MODELS_MAX && in_order && self.0.iter().all(|(name, _)| is_name(name)) {
             return Ok(self);
@@ -135,7 +136,9 @@ impl Counter {
 
     /// Of equal ones the last by name.
     fn drop_least(&mut self, now: Instant) {
-        let rank = |(_, a): &(&String, &Decaying), (_, b): &(&String, &Decaying)| a.per_s(now).total_cmp(&b.per_s(now));
+        let rank = |(_, a): &(&String, &Decaying), (_, b): &(&String, &Decaying)| {
+            a.per_s(now).total_cmp(&b.per_s(now))
+        };
         let least = self.models.iter().rev().min_by(rank).map(|(name, _)| name.clone());
         if let Some(name) = least {
             self.models.remove(&name);
@@ -144,7 +147,8 @@ impl Counter {
 
     /// What others should know now.
     pub fn report(&self, now: Instant) -> Report {
-        let mut rates: Vec<(&String, f64)> = self.models.iter().map(|(name, d)| (name, d.per_s(now))).collect();
+        let mut rates: Vec<(&String, f64)> =
+            self.models.iter().map(|(name, d)| (name, d.per_s(now))).collect();
         rates.retain(|(_, per_s)| *per_s > LEAST_PER_S * 2.0);
         rates.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
         rates.truncate(MODELS_MAX);
@@ -187,7 +191,8 @@ impl DemandMap {
                 *sums.entry(name).or_default() += per_s * left;
             }
         }
-        let mut models: Vec<(String, f64)> = sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect();
+        let mut models: Vec<(String, f64)> =
+            sums.into_iter().map(|(name, sum)| (name.to_owned(), sum)).collect();
         models.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         let rest_per_s = models.iter().skip(MAP_MAX).map(|(_, per_s)| per_s).sum();
         models.truncate(MAP_MAX);

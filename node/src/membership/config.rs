@@ -43,13 +43,13 @@ pub struct Config {
     pub state_rest_each: Duration,
     /// Demand is told at most this often, ...
     pub demand_rest: Duration,
-    /// ... and this much later for each member: all of them together tell ten times a second at most.
+    /// ... and this much later for each member: all of them together tell twice a second at most.
     pub demand_rest_each: Duration,
     /// Demand is told when what was told is off by more than this share.
     pub demand_share: f64,
     /// A coordinate is told this long after the start at the earliest, ...
     pub coordinate_first: Duration,
-    /// ... and this much later for each member; later ones take twenty times as long, and twice as long each time.
+    /// ... and this much later for each member; later ones take twice as long each time.
     pub coordinate_first_each: Duration,
     /// A timer that is later than this means that this process stood still, not that others were silent.
     pub stall: Duration,
@@ -77,10 +77,10 @@ impl Default for Config {
             state_rest: seconds(1),
             state_rest_each: millis(10),
             demand_rest: seconds(5),
-            demand_rest_each: millis(100),
+            demand_rest_each: millis(500),
             demand_share: 0.2,
             coordinate_first: seconds(10),
-            coordinate_first_each: millis(100),
+            coordinate_first_each: millis(300),
             stall: millis(1_000),
         }
     }

@@ -121,7 +121,8 @@ impl Point {
         let distance = self.distance_us(other);
         let weight = self.error / (self.error + other.error);
         let off = (distance - sample).abs() / sample;
-        self.error = (off * STEP * weight + self.error * (1.0 - STEP * weight)).clamp(ERROR_LEAST, ERROR_MOST);
+        self.error =
+            (off * STEP * weight + self.error * (1.0 - STEP * weight)).clamp(ERROR_LEAST, ERROR_MOST);
         let force = STEP * weight * (sample - distance);
         let (mut apart, mut length) = self.apart(other);
         if length < UNIT_US {
@@ -155,8 +156,9 @@ mod tests {
     /// Members on a plane with access links of their own find their distances from a few dozen samples each.
     #[test]
     fn points_find_distances_they_never_measured() {
-        let places: Vec<(f64, f64, f64)> =
-            (0..24u32).map(|i| (f64::from(i * 37 % 60), f64::from(i * 53 % 40), f64::from(i % 5) * 2.0)).collect();
+        let places: Vec<(f64, f64, f64)> = (0..24u32)
+            .map(|i| (f64::from(i * 37 % 60), f64::from(i * 53 % 40), f64::from(i % 5) * 2.0))
+            .collect();
         let truth = |a: usize, b: usize| {
             let ((x, y, h), (u, v, w)) = (places[a], places[b]);
             ((x - u).hypot(y - v) + h + w + 1.0) * 1e3

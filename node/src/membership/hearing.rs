@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::item::{Item, Known, Topic, Trust, Version};
-use super::packet::{Packet, Part, Probe, Versions, short};
+use super::packet::{Notice, Packet, Part, Probe, Versions, short};
 use super::swim::{Id, Kind, Message, Update};
-use super::table::ME;
+use super::table::{Entry, ME};
 use super::{Doubt, Event, Membership, Outputs, Point, Task};
 use crate::clock::Instant;
 use crate::ids::PeerId;
@@ -20,6 +20,8 @@ pub(super) mod limit {
     pub(in crate::membership) const INTRODUCE: u8 = 1;
     pub(in crate::membership) const BURIED: u8 = 2;
     pub(in crate::membership) const GRAVE: u8 = 3;
+    /// And the next ones, for each topic.
+    pub(in crate::membership) const NOTICE: u8 = 4;
 }
 
 impl<T: Trust> Membership<T> {
@@ -54,6 +56,7 @@ impl<T: Trust> Membership<T> {
         }
     }
 
+    /// How often news are passed on by each who hears them.
     pub(super) fn copies(&self) -> u8 {
         self.config.copies(self.table.alive())
     }
@@ -65,7 +68,8 @@ impl<T: Trust> Membership<T> {
         if known.is_some_and(|entry| entry.life.tag() == tag) {
             return slot;
         }
-        let versions = known.map_or(Versions { of: short(from), ..Versions::default() }, |entry| entry.versions());
+        let versions =
+            known.map_or(Versions { of: short(from), ..Versions::default() }, |entry| entry.versions());
         if self.may(now, short(from), limit::WANT, ASK_REST) {
             self.send_to(from, tag, vec![Part::Want(vec![versions])], out);
         }
@@ -118,6 +122,7 @@ impl<T: Trust> Membership<T> {
                     self.swim.alive(Id { slot: sender, life: entry.life }, incarnation);
                 }
             }
+            Part::Have(notices) => self.hear_notices(now, sender, &notices, out),
             Part::Item(_) => {}
         }
         self.absorb(now, out);
@@ -126,7 +131,8 @@ impl<T: Trust> Membership<T> {
     /// Names become slots. What is claimed of the unknown, or of lives of which there is no signature here, is ignored:
     /// whoever has the signature is asked for it.
     fn hear_probe(&mut self, now: Instant, sender: u32, probe: &Probe, out: &mut Outputs) {
-        let Some((from, peer)) = self.table.get(sender).map(|entry| (Id { slot: sender, life: entry.life }, entry.peer))
+        let Some((from, peer)) =
+            self.table.get(sender).map(|entry| (Id { slot: sender, life: entry.life }, entry.peer))
         else {
             return;
         };
@@ -141,7 +147,8 @@ impl<T: Trust> Membership<T> {
                     updates.push(Update { id, incarnation: claim.incarnation, status: claim.status });
                 }
                 other => {
-                    let versions = other.map_or(Versions { of: claim.of, ..Versions::default() }, |(_, e)| e.versions());
+                    let versions =
+                        other.map_or(Versions { of: claim.of, ..Versions::default() }, |(_, e)| e.versions());
                     if self.may(now, claim.of, limit::WANT, ASK_REST) {
                         wanted.push(versions);
                     }
@@ -154,6 +161,27 @@ impl<T: Trust> Membership<T> {
         self.time_answer(now, from, peer, probe.kind);
         let Some((kind, third_life)) = self.with_third(probe) else { return };
         self.swim.message(from, &Message { kind, incarnation: probe.incarnation, third_life, updates });
+    }
+
+    /// What is not known here is asked for.
+    fn hear_notices(&mut self, now: Instant, sender: u32, notices: &[Notice], out: &mut Outputs) {
+        let mut wanted: Vec<Versions> = Vec::new();
+        for notice in notices {
+            let entry = self.table.find(notice.of).and_then(|slot| self.table.get(slot));
+            let versions = entry.map_or(Versions { of: notice.of, ..Versions::default() }, Entry::versions);
+            let is_known = entry.is_some_and(|entry| {
+                let is_dead = entry.died.is_some();
+                entry.life.tag() == notice.tag
+                    && (is_dead || versions.sequences[usize::from(notice.topic)] >= notice.sequence)
+            });
+            let is_asked = wanted.iter().any(|wanted| wanted.of == notice.of);
+            if !is_known && !is_asked && self.may(now, notice.of, limit::NOTICE + notice.topic, ASK_REST) {
+                wanted.push(versions);
+            }
+        }
+        if !wanted.is_empty() {
+            self.send(sender, vec![Part::Want(wanted)], out);
+        }
     }
 
     fn with_third(&self, probe: &Probe) -> Option<(Kind, super::Life)> {
@@ -244,7 +272,8 @@ impl<T: Trust> Membership<T> {
 
     /// The failure detector has lost one.
     pub(super) fn lost(&mut self, now: Instant, id: Id, out: &mut Outputs) {
-        let Some(entry) = self.table.get(id.slot).filter(|entry| entry.life == id.life && id.slot != ME) else {
+        let Some(entry) = self.table.get(id.slot).filter(|entry| entry.life == id.life && id.slot != ME)
+        else {
             return;
         };
         let (peer, was_told) = (entry.peer, entry.is_told);

@@ -40,7 +40,8 @@ fn newer(slot: u32, mine: &Versions, theirs: &Versions) -> impl Iterator<Item = 
 }
 
 fn lacks(mine: &Versions, theirs: &Versions) -> bool {
-    theirs.life > mine.life || (theirs.life == mine.life && (0..TOPICS).any(|i| theirs.sequences[i] > mine.sequences[i]))
+    theirs.life > mine.life
+        || (theirs.life == mine.life && (0..TOPICS).any(|i| theirs.sequences[i] > mine.sequences[i]))
 }
 
 impl<T: Trust> Membership<T> {
@@ -100,10 +101,14 @@ impl<T: Trust> Membership<T> {
         }
         self.knocks = self.knocks.wrapping_add(1);
         let is_alone = self.table.alive() == 1;
-        let absent = |peer: &PeerId| self.table.slot(*peer).is_none_or(|s| self.table.get(s).is_none_or(|e| !e.is_alive));
+        let absent = |peer: &PeerId| {
+            self.table.slot(*peer).is_none_or(|s| self.table.get(s).is_none_or(|e| !e.is_alive))
+        };
         let absent: Vec<PeerId> = self.seeds.iter().copied().filter(absent).collect();
         match self.any(|entry| entry.died.is_some()) {
-            Some(slot) if absent.is_empty() || self.knocks.is_multiple_of(2) => self.tell_buried(now, slot, out),
+            Some(slot) if absent.is_empty() || self.knocks.is_multiple_of(2) => {
+                self.tell_buried(now, slot, out)
+            }
             _ if is_alone => absent.iter().for_each(|peer| self.hello(*peer, 0, out)),
             _ if !absent.is_empty() => {
                 let chosen = self.rng.random_range(0..absent.len());
@@ -211,7 +216,9 @@ impl<T: Trust> Membership<T> {
         for theirs in entries {
             let entry = self.table.find(theirs.of).and_then(|slot| self.table.get(slot));
             match entry {
-                Some(entry) if entry.died.is_some() && entry.life >= theirs.life => graves.push((theirs.of, entry.life)),
+                Some(entry) if entry.died.is_some() && entry.life >= theirs.life => {
+                    graves.push((theirs.of, entry.life))
+                }
                 Some(entry) if lacks(&entry.versions(), theirs) => wanted.push(entry.versions()),
                 Some(_) => {}
                 None => wanted.push(Versions { of: theirs.of, ..Versions::default() }),

@@ -44,7 +44,8 @@ pub use self::coordinate::Coordinate;
 pub use self::item::{BODY_MAX, Content, Item, ItemError, Known, Life, Topic, Trust, Version};
 pub use self::packet::{PACKET_MAX, carrying};
 pub use self::record::{
-    ADDRESSES_MAX, Caps, DEVICES_MAX, Fingerprint, Held, Load, MODELS_MAX, NAME_MAX, Offer, Profile, SERVED_MAX, State,
+    ADDRESSES_MAX, Caps, DEVICES_MAX, Fingerprint, Held, Load, MODELS_MAX, NAME_MAX, Offer, Profile,
+    SERVED_MAX, State,
 };
 
 use self::coordinate::Point;
@@ -389,7 +390,11 @@ impl<T: Trust> Membership<T> {
     }
 
     fn place(&self, peer: PeerId) -> Option<Coordinate> {
-        if peer == self.me { Some(self.point.written()) } else { self.state(peer).map(|state| state.coordinate) }
+        if peer == self.me {
+            Some(self.point.written())
+        } else {
+            self.state(peer).map(|state| state.coordinate)
+        }
     }
 
     /// Requests per second for each model, over the mesh, as far as this member knows.
@@ -405,7 +410,12 @@ impl<T: Trust> Membership<T> {
 
     /// What it holds in memory, to be watched.
     pub fn size(&self) -> Size {
-        Size { members: self.table.len(), rumours: self.rumours.len(), tasks: self.tasks.len(), links: self.links.len() }
+        Size {
+            members: self.table.len(),
+            rumours: self.rumours.len(),
+            tasks: self.tasks.len(),
+            links: self.links.len(),
+        }
     }
 
     /// Members that were known to this one before it ended, with what they said: they may still be there. Much faster

@@ -50,6 +50,33 @@ pub(super) struct Versions {
     pub(super) sequences: [u32; TOPICS],
 }
 
+/// That there is an item, for a twentieth of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Notice {
+    pub(super) of: Short,
+    pub(super) tag: u16,
+    pub(super) topic: u8,
+    pub(super) sequence: u32,
+}
+
+impl Notice {
+    /// Bytes it takes, at most.
+    pub(super) const BYTES: usize = 8 + 2 + 1 + 5;
+
+    fn write(&self, writer: &mut Writer) {
+        writer.long(self.of);
+        writer.short(self.tag);
+        writer.byte(self.topic);
+        writer.number(u64::from(self.sequence));
+    }
+
+    fn from_reader(reader: &mut Reader<'_>) -> Option<Self> {
+        let (of, tag) = (reader.long()?, reader.short()?);
+        let topic = reader.byte().filter(|topic| usize::from(*topic) < TOPICS)?;
+        Some(Self { of, tag, topic, sequence: reader.number_u32()? })
+    }
+}
+
 /// A part of a packet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Part {
@@ -69,6 +96,8 @@ pub(super) enum Part {
     Want(Vec<Versions>),
     /// The sender holds these for dead.
     Graves(Vec<(Short, Life)>),
+    /// The sender has these: whose, of which life, what, which.
+    Have(Vec<Notice>),
     /// You are dead, as the sender knows.
     Buried(Life),
     /// Are you alive? You did not answer in this incarnation.
@@ -209,6 +238,11 @@ impl Part {
                 writer.byte(11);
                 writer.number(u64::from(*incarnation));
             }
+            Part::Have(notices) => {
+                writer.byte(12);
+                writer.number(notices.len() as u64);
+                notices.iter().for_each(|notice| notice.write(writer));
+            }
         }
     }
 
@@ -229,6 +263,7 @@ impl Part {
             9 => Part::Buried(Life(reader.number()?)),
             10 => Part::Doubt(reader.number_u16()?),
             11 => Part::Alive(reader.number_u16()?),
+            12 => Part::Have(list(reader, |r| Notice::from_reader(r))?),
             _ => return None,
         })
     }
@@ -293,7 +328,12 @@ mod tests {
         vec![
             Part::Root(7),
             Part::Coordinate(Coordinate::default()),
-            Part::Probe(Probe { kind: Kind::PingFor(3, 0), third: Some(8), incarnation: 1, claims: vec![claim] }),
+            Part::Probe(Probe {
+                kind: Kind::PingFor(3, 0),
+                third: Some(8),
+                incarnation: 1,
+                claims: vec![claim],
+            }),
             Part::Probe(Probe { kind: Kind::Gossip, third: None, incarnation: 0, claims: Vec::new() }),
             Part::Item(item),
             Part::Buckets(vec![1, 2, 3, 4]),
@@ -303,6 +343,7 @@ mod tests {
             Part::Buried(Life::new(5)),
             Part::Doubt(2),
             Part::Alive(3),
+            Part::Have(vec![Notice { of: 3, tag: 4, topic: 2, sequence: 70_000 }]),
         ]
     }
 

@@ -183,6 +183,10 @@ mod tests {
         }
         let backwards = Held { model: "m".into(), layers: LayerRange { first: 4, end: 4 } };
         assert!(State { stages: vec![backwards], ..State::default() }.checked().is_err());
-        assert!(State { load: Load { kv_percent: 101, ..Load::default() }, ..State::default() }.checked().is_err());
+        assert!(
+            State { load: Load { kv_percent: 101, ..Load::default() }, ..State::default() }
+                .checked()
+                .is_err()
+        );
     }
 }

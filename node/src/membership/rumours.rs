@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::item::Topic;
+use super::packet::Notice;
 
 /// Whose, and what of it.
 pub(super) type Subject = (u32, Topic);
@@ -13,6 +14,9 @@ struct Place {
     order: u64,
     copies: u8,
 }
+
+/// The first copies are the item itself, the others say that there is one.
+pub(super) const WHOLE: u8 = 3;
 
 /// What is being passed on. At most one item for each member and topic.
 #[derive(Debug, Default)]
@@ -46,27 +50,29 @@ impl Rumours {
         }
     }
 
-    /// What to put into a packet with room for `room` bytes, given the length of each; they count as passed on. The first
-    /// may be longer than the room where `any_first`.
+    /// What to put into a packet with room for `room` bytes, given the length of each, and whether it goes whole; they
+    /// count as passed on. The first may be longer than the room where `any_first`.
     pub(super) fn take(
         &mut self,
         mut room: usize,
         any_first: bool,
         length: impl Fn(Subject) -> Option<usize>,
-    ) -> Vec<Subject> {
+    ) -> Vec<(Subject, bool)> {
         let (mut taken, mut gone) = (Vec::new(), Vec::new());
-        for (_, _, subject) in self.queue.iter().take(TRIED_MAX) {
+        for (passed, _, subject) in self.queue.iter().take(TRIED_MAX) {
             let Some(bytes) = length(*subject) else {
                 gone.push(*subject);
                 continue;
             };
+            let is_whole = *passed < WHOLE;
+            let bytes = if is_whole { bytes } else { Notice::BYTES };
             if bytes <= room || (any_first && taken.is_empty()) {
-                taken.push(*subject);
+                taken.push((*subject, is_whole));
                 room = room.saturating_sub(bytes);
             }
         }
         gone.into_iter().for_each(|subject| self.drop(subject));
-        taken.iter().for_each(|subject| self.pass(*subject));
+        taken.iter().for_each(|(subject, _)| self.pass(*subject));
         taken
     }
 
@@ -83,7 +89,7 @@ impl Rumours {
 }
 
 /// Items that are tried for one packet.
-const TRIED_MAX: usize = 24;
+const TRIED_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -96,9 +102,19 @@ mod tests {
         all.iter().for_each(|subject| rumours.add(*subject, 2));
         let mut passed = Vec::new();
         while !rumours.is_empty() {
-            passed.extend(rumours.take(100, false, |_| Some(100)));
+            passed.extend(rumours.take(100, false, |_| Some(100)).into_iter().map(|(subject, _)| subject));
         }
         assert_eq!(passed, [all, all].concat());
+    }
+
+    #[test]
+    fn an_item_goes_whole_a_few_times_and_is_mentioned_then() {
+        let mut rumours = Rumours::default();
+        rumours.add((1, Topic::State), WHOLE + 2);
+        let whole: Vec<bool> =
+            (0..WHOLE + 2).flat_map(|_| rumours.take(500, false, |_| Some(100))).map(|t| t.1).collect();
+        assert_eq!(whole.iter().filter(|whole| **whole).count(), usize::from(WHOLE));
+        assert!(rumours.is_empty() && !whole[whole.len() - 1]);
     }
 
     #[test]
@@ -107,8 +123,8 @@ mod tests {
         rumours.add((1, Topic::Profile), 1);
         rumours.add((2, Topic::State), 1);
         let length = |(slot, _): Subject| Some(if slot == 1 { 5_000 } else { 100 });
-        assert_eq!(rumours.take(1_000, false, length), vec![(2, Topic::State)]);
-        assert_eq!(rumours.take(1_000, true, length), vec![(1, Topic::Profile)]);
+        assert_eq!(rumours.take(1_000, false, length), vec![((2, Topic::State), true)]);
+        assert_eq!(rumours.take(1_000, true, length), vec![((1, Topic::Profile), true)]);
         assert!(rumours.is_empty());
     }
 }

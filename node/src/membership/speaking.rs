@@ -5,7 +5,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::item::{ITEM_OVERHEAD, Topic, Trust};
-use super::packet::{Claim, Packet, Part, Probe, short};
+use super::packet::{Claim, Notice, Packet, Part, Probe, short};
 use super::swim::{Id, Kind, Message, News, Timer};
 use super::table::ME;
 use super::{Doubt, Membership, Outputs, Ping, Task};
@@ -57,7 +57,9 @@ impl<T: Trust> Membership<T> {
         self.swim.timer(timer);
         self.absorb(now, out);
         let entry = forgets.and_then(|id| self.table.get(id.slot).filter(|entry| entry.life == id.life));
-        if let (Some(id), Some(peer)) = (forgets, entry.filter(|entry| !entry.is_alive).map(|entry| entry.peer)) {
+        if let (Some(id), Some(peer)) =
+            (forgets, entry.filter(|entry| !entry.is_alive).map(|entry| entry.peer))
+        {
             self.forget(id.slot, peer);
         }
     }
@@ -127,9 +129,19 @@ impl<T: Trust> Membership<T> {
         let room = self.config.packet_bytes.saturating_sub(used).max(ROOM_LEAST);
         let table = &self.table;
         let length = |(slot, topic): (u32, Topic)| Some(table.get(slot)?.item(topic)?.item.wire_len());
-        for (slot, topic) in self.rumours.take(room, message.kind == Kind::Gossip, length) {
-            let known = self.table.get(slot).and_then(|entry| entry.item(topic));
-            parts.extend(known.map(|known| Part::Item(known.item.clone())));
+        let mut notices = Vec::new();
+        for ((slot, topic), is_whole) in self.rumours.take(room, message.kind == Kind::Gossip, length) {
+            let Some(known) = self.table.get(slot).and_then(|entry| entry.item(topic)) else { continue };
+            if is_whole {
+                parts.push(Part::Item(known.item.clone()));
+            } else {
+                let version = known.item.version;
+                let (of, tag) = (short(known.item.owner), version.life.tag());
+                notices.push(Notice { of, tag, topic: topic as u8, sequence: version.sequence });
+            }
+        }
+        if !notices.is_empty() {
+            parts.push(Part::Have(notices));
         }
         self.send_to(peer, to.life.tag(), parts, out);
     }

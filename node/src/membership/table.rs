@@ -108,8 +108,14 @@ impl Table {
         if self.by_short.contains_key(&short(peer)) {
             return None;
         }
-        let entry =
-            Entry { peer, life, is_alive: false, is_told: false, died: None, items: [const { None }; TOPICS] };
+        let entry = Entry {
+            peer,
+            life,
+            is_alive: false,
+            is_told: false,
+            died: None,
+            items: [const { None }; TOPICS],
+        };
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         if slot as usize == self.slots.len() {
             self.slots.push(None);

@@ -26,12 +26,10 @@ const LINKS_MAX: usize = 256;
 const MOVED_SHARE: f64 = 0.3;
 /// ... and by this much at least, microseconds.
 const MOVED_LEAST_US: f64 = 300.0;
-/// A coordinate that was told once is told again after so many times the first pause, ...
-const COORDINATE_LATER: u32 = 20;
-/// ... up to this.
+/// A coordinate is told this often at least, if it moves.
 const COORDINATE_REST_LAST: Duration = Duration::from_secs(24 * 3_600);
 /// Coordinates whose distances are wrong by more than this are not told yet.
-const ERROR_TOLD: f64 = 0.6;
+const ERROR_TOLD: f64 = 0.3;
 
 impl<T: Trust> Membership<T> {
     pub(super) fn tell_profile(&mut self, now: Instant, profile: Profile, out: &mut Outputs) {
@@ -63,7 +61,9 @@ impl<T: Trust> Membership<T> {
     /// Does nothing where what is known already is the same.
     pub(super) fn publish_state(&mut self, now: Instant, out: &mut Outputs) {
         let state = State { coordinate: self.point.written(), ..self.state.clone() };
-        let last = self.state(self.me).is_some_and(|known| State { coordinate: state.coordinate, ..known.clone() } == state);
+        let last = self
+            .state(self.me)
+            .is_some_and(|known| State { coordinate: state.coordinate, ..known.clone() } == state);
         let has_moved = self.has_moved();
         if !last || has_moved {
             if has_moved {
@@ -75,13 +75,13 @@ impl<T: Trust> Membership<T> {
         }
     }
 
-    /// Time until the coordinate may be told: all members together tell ten times a second at the start, and then ever
+    /// Time until the coordinate may be told: all members together tell three times a second at the start, and then ever
     /// more seldom.
     fn coordinate_pause(&mut self) -> Duration {
         let first = self.config.coordinate_first(self.table.alive());
         let pause = match self.coordinates_told {
             0 => first.mul_f64(0.2 + 0.8 * self.rng.random::<f64>()),
-            n => first.saturating_mul(COORDINATE_LATER.saturating_mul(1 << (n - 1).min(16))),
+            n => first.saturating_mul(1 << n.min(16)),
         };
         pause.min(COORDINATE_REST_LAST)
     }
@@ -192,7 +192,9 @@ impl<T: Trust> Membership<T> {
 
     /// The answer to the last ping measures the way.
     pub(super) fn time_answer(&mut self, now: Instant, from: Id, peer: PeerId, kind: Kind) {
-        let Some(ping) = self.ping.filter(|ping| kind == Kind::Ack(ping.number) && ping.to == from) else { return };
+        let Some(ping) = self.ping.filter(|ping| kind == Kind::Ack(ping.number) && ping.to == from) else {
+            return;
+        };
         self.ping = None;
         self.measured(now, peer, now.since(ping.at));
     }
@@ -202,7 +204,10 @@ impl<T: Trust> Membership<T> {
             return;
         }
         let us = round_trip.as_secs_f64() * 1e6;
-        let smoothed = self.links.get(&peer).map_or(us, |(old, _)| if us < *old { (old + us) / 2.0 } else { (old * 7.0 + us) / 8.0 });
+        let smoothed = self
+            .links
+            .get(&peer)
+            .map_or(us, |(old, _)| if us < *old { (old + us) / 2.0 } else { (old * 7.0 + us) / 8.0 });
         if self.links.len() >= LINKS_MAX && !self.links.contains_key(&peer) {
             let oldest = self.links.iter().min_by_key(|(_, (_, at))| *at).map(|(peer, _)| *peer);
             oldest.map(|peer| self.links.remove(&peer));

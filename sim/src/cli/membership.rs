@@ -39,7 +39,8 @@ fn replay(asked: &Membership, path: &Path, seed: u64) -> String {
 fn one(asked: &Membership, path: &Path, spec: &Spec, seed: u64) -> Result<bool, Failure> {
     let outcome = run(spec, seed);
     if asked.json {
-        let text = serde_json::to_string_pretty(&outcome).expect("string keys and finite numbers always serialise");
+        let text =
+            serde_json::to_string_pretty(&outcome).expect("string keys and finite numbers always serialise");
         super::print(&(text + "\n"))?;
     } else {
         super::print(&report::text(&name(path), &outcome))?;
@@ -73,7 +74,8 @@ fn many(asked: &Membership, path: &Path, spec: &Spec, seeds: &[u64]) -> Result<b
     if asked.json {
         let object = serde_json::json!({ "file": name, "checked": checked, "faults": faults,
             "false_downs": false_downs, "refused": refused, "broken": broken });
-        let text = serde_json::to_string_pretty(&object).expect("string keys and finite numbers always serialise");
+        let text =
+            serde_json::to_string_pretty(&object).expect("string keys and finite numbers always serialise");
         super::print(&(text + "\n"))?;
     } else if broken.is_empty() {
         super::print(&format!(

@@ -31,7 +31,8 @@ pub(super) fn strikes(spec: &Spec, seed: Seed) -> Vec<Strike> {
         }
     }
     let mut joined = spec.nodes;
-    let mut strikes: Vec<Strike> = faults.iter().map(|fault| strike(fault, spec.nodes, &mut joined, &mut draws)).collect();
+    let mut strikes: Vec<Strike> =
+        faults.iter().map(|fault| strike(fault, spec.nodes, &mut joined, &mut draws)).collect();
     strikes.sort_by_key(|strike| strike.at_ns);
     strikes
 }
@@ -48,7 +49,12 @@ fn strike(fault: &Fault, nodes: u32, joined: &mut u32, draws: &mut Draws) -> Str
     } else {
         chosen(count, nodes, draws)
     };
-    Strike { at_ns: ns(fault.at_s), until_ns: fault.for_s.map(|s| ns(fault.at_s + s)), kind: fault.kind, nodes }
+    Strike {
+        at_ns: ns(fault.at_s),
+        until_ns: fault.for_s.map(|s| ns(fault.at_s + s)),
+        kind: fault.kind,
+        nodes,
+    }
 }
 
 /// So many different ones, never the first: others join by it.
@@ -103,7 +109,8 @@ impl Ways {
     pub(super) fn is_open(&self, from: u32, to: u32) -> bool {
         let apart = |side: &Vec<bool>| side.get(from as usize) != side.get(to as usize);
         let half = |salt: u64| crate::seed::mix(salt ^ u64::from(to)) & 1 == 0;
-        !self.splits.values().any(apart) && !self.muted.values().any(|(node, salt)| *node == from && half(*salt))
+        !self.splits.values().any(apart)
+            && !self.muted.values().any(|(node, salt)| *node == from && half(*salt))
     }
 
     /// Share of packets that is lost beside that of the network.

@@ -203,8 +203,10 @@ impl Spec {
     /// It cannot be read, or says what cannot be.
     pub fn load(path: &Path) -> Result<Self, SpecError> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|cause| SpecError::Read { path: name.clone(), cause })?;
-        let spec: Self = toml::from_str(&text).map_err(|cause| SpecError::Parse { path: name, cause: Box::new(cause) })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|cause| SpecError::Read { path: name.clone(), cause })?;
+        let spec: Self =
+            toml::from_str(&text).map_err(|cause| SpecError::Parse { path: name, cause: Box::new(cause) })?;
         spec.checked()
     }
 
@@ -236,7 +238,10 @@ impl Spec {
             return value("fault", format!("{fault:?}"), "of times from 0 to 100000 s");
         }
         if let Some(chaos) = &self.chaos
-            && (chaos.kinds.is_empty() || !is_time(chaos.from_s) || chaos.until_s < chaos.from_s || !is_time(chaos.until_s))
+            && (chaos.kinds.is_empty()
+                || !is_time(chaos.from_s)
+                || chaos.until_s < chaos.from_s
+                || !is_time(chaos.until_s))
         {
             return value("chaos", format!("{chaos:?}"), "of at least one kind, and until_s after from_s");
         }

@@ -82,7 +82,12 @@ impl Trust for Keys {
 
     fn open(&self, item: Item) -> Result<Arc<Known>, ItemError> {
         let name = (item.owner, item.topic, item.version);
-        let shared = self.vault.borrow().opened.get(&name).and_then(|known| known.iter().find(|k| k.item == item).cloned());
+        let shared = self
+            .vault
+            .borrow()
+            .opened
+            .get(&name)
+            .and_then(|known| known.iter().find(|k| k.item == item).cloned());
         if let Some(known) = shared {
             return Ok(known);
         }

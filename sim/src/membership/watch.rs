@@ -49,7 +49,13 @@ pub struct Timing {
 
 impl Watch {
     /// An observer was told something; `version` is what it now knows of the subject.
-    pub(super) fn hears(&mut self, observer: u32, now_ns: u64, event: &Event, version: impl Fn(Topic) -> Option<Version>) {
+    pub(super) fn hears(
+        &mut self,
+        observer: u32,
+        now_ns: u64,
+        event: &Event,
+        version: impl Fn(Topic) -> Option<Version>,
+    ) {
         let about = |peer: &PeerId| peer.index() == self.subject;
         let notices = match (self.what, event) {
             (What::Down, Event::Down(peer)) => about(peer),
@@ -58,7 +64,9 @@ impl Watch {
             (What::Changed(topic, least), Event::Changed(peer, changed)) if *changed == topic => {
                 about(peer) && version(topic).is_some_and(|known| known >= least)
             }
-            (What::Changed(topic, least), Event::Up(peer)) => about(peer) && version(topic).is_some_and(|known| known >= least),
+            (What::Changed(topic, least), Event::Up(peer)) => {
+                about(peer) && version(topic).is_some_and(|known| known >= least)
+            }
             _ => false,
         };
         if notices && self.waiting.remove(&observer) {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use node::PeerId;
-use node::membership::{Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic};
+use node::membership::{
+    Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version,
+};
 
 use super::faults::{Strike, Ways, strikes};
 use super::liar;
@@ -33,6 +35,8 @@ const WATCHED_MAX: u32 = 400;
 const LIE_NS: u64 = SECOND_NS / 5;
 /// Requests of a flood.
 const FLOOD: u32 = 100_000;
+/// What is said later than this before the end need not be known at the end.
+const GRACE_NS: u64 = 8 * SECOND_NS;
 /// The time at the end that is taken for rest.
 const REST_NS: u64 = 10 * SECOND_NS;
 
@@ -72,6 +76,8 @@ pub(crate) struct World {
     watches: Vec<Watch>,
     done: Vec<Watch>,
     pub(super) broken: Vec<String>,
+    /// What each had said some seconds before the end: what all must know then.
+    pub(super) said: BTreeMap<(u32, usize), Version>,
     packets: u64,
     bytes: u64,
     rest: (u64, u64),
@@ -84,7 +90,8 @@ impl World {
         let seed = Seed::new(seed).fork("membership");
         let mut places = seed.fork("places").draws();
         let strikes = strikes(spec, seed);
-        let joins: u32 = strikes.iter().filter(|s| s.kind == FaultKind::Join).map(|s| s.nodes.len() as u32).sum();
+        let joins: u32 =
+            strikes.iter().filter(|s| s.kind == FaultKind::Join).map(|s| s.nodes.len() as u32).sum();
         let clock = |i: u32| Watchwork::draw(&spec.network, seed.fork("clocks").fork_index(u64::from(i)));
         let member = |i: u32| Member::new(Place::draw(&spec.network, &mut places), clock(i));
         let mut vault = Vault::default();
@@ -106,6 +113,7 @@ impl World {
             watches: Vec::new(),
             done: Vec::new(),
             broken: Vec::new(),
+            said: BTreeMap::new(),
             packets: 0,
             bytes: 0,
             rest: (0, 0),
@@ -183,9 +191,21 @@ impl World {
             Happening::Lie(i) => self.lie(i),
             Happening::Measure => {
                 self.members.iter_mut().for_each(Member::measure);
+                if (self.now_ns + GRACE_NS) as f64 <= self.spec.seconds * SECOND_NS as f64 {
+                    self.said = self.all_said();
+                }
                 self.push(self.now_ns + SECOND_NS, Happening::Measure);
             }
         }
+    }
+
+    /// The latest of each that lives.
+    fn all_said(&self) -> BTreeMap<(u32, usize), Version> {
+        let said = self.living().flat_map(|(i, process)| {
+            let version = |topic| process.known(process.me(), topic).map(|known| known.item.version);
+            Topic::ALL.into_iter().filter_map(move |topic| Some(((i, topic as usize), version(topic)?)))
+        });
+        said.collect()
     }
 
     fn process(&self, i: u32, life: Life) -> Membership<Keys> {
@@ -252,7 +272,8 @@ impl World {
             self.rest = (self.rest.0 + 1, self.rest.1 + wire);
         }
         self.members[from as usize].has_sent(self.now_ns, wire, bytes.len());
-        let lost = self.network.unit() < self.spec.network.loss || self.network.unit() < self.ways.loss(from, to);
+        let lost =
+            self.network.unit() < self.spec.network.loss || self.network.unit() < self.ways.loss(from, to);
         if lost || to as usize >= self.members.len() || !self.ways.is_open(from, to) {
             return;
         }
@@ -285,9 +306,12 @@ impl World {
         let Some(process) = &self.members[i as usize].process else { return };
         for watch in &mut self.watches {
             let subject = PeerId::from_index(watch.subject);
-            watch.hears(i, now_ns, event, |topic| process.known(subject, topic).map(|known| known.item.version));
+            watch.hears(i, now_ns, event, |topic| {
+                process.known(subject, topic).map(|known| known.item.version)
+            });
         }
-        let (done, open) = std::mem::take(&mut self.watches).into_iter().partition(|w: &Watch| w.waiting.is_empty());
+        let (done, open) =
+            std::mem::take(&mut self.watches).into_iter().partition(|w: &Watch| w.waiting.is_empty());
         self.watches = open;
         self.done.extend::<Vec<Watch>>(done);
     }
@@ -295,7 +319,8 @@ impl World {
     /// Whether it runs, and everybody can hear it.
     fn is_well(&self, i: u32) -> bool {
         let struck = |strike: &Strike| {
-            let is_now = strike.at_ns <= self.now_ns && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
+            let is_now = strike.at_ns <= self.now_ns
+                && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
             let is_all = strike.kind == FaultKind::Partition;
             is_now && (is_all || strike.nodes.contains(&i))
         };
@@ -307,12 +332,14 @@ impl World {
         let Some(process) = &self.members[i as usize].process else { return };
         let Some(known) = process.known(peer, topic) else { return };
         if !self.vault.borrow().is_genuine(&known.item) {
-            self.broken.push(format!("forgery: member {i} believes what {peer:?} has not signed ({topic:?})"));
+            self.broken
+                .push(format!("forgery: member {i} believes what {peer:?} has not signed ({topic:?})"));
         }
         let version = known.item.version;
         let before = self.members[i as usize].seen.insert((peer, topic as usize), version);
         if let Some(before) = before.filter(|before| *before > version) {
-            self.broken.push(format!("stale: member {i} went back from {before:?} to {version:?} of {peer:?}"));
+            self.broken
+                .push(format!("stale: member {i} went back from {before:?} to {version:?} of {peer:?}"));
         }
     }
 
@@ -349,7 +376,13 @@ impl World {
     }
 
     fn watch(&mut self, kind: &'static str, what: What, subject: u32, except: &[u32]) {
-        let is_observer = |i: &u32| *i != subject && self.members[*i as usize].is_running() && !except.contains(i);
+        let is_observer = |i: &u32| {
+            let member = &self.members[*i as usize];
+            let peer = PeerId::from_index(subject);
+            let has = member.process.as_ref().is_some_and(|process| process.is_member(peer));
+            let can = *i != subject && member.is_running() && !member.has_left && !except.contains(i);
+            can && (has || what == What::Up)
+        };
         let waiting = (0..self.members.len() as u32).filter(is_observer).collect();
         let watch = Watch { what, kind, subject, at_ns: self.now_ns, waiting, noticed: Vec::new() };
         self.watches.push(watch);
@@ -464,7 +497,8 @@ impl World {
 
     fn lie(&mut self, i: u32) {
         self.push(self.now_ns + LIE_NS, Happening::Lie(i));
-        let Some(process) = self.members[i as usize].process.as_ref().filter(|_| self.members[i as usize].is_running())
+        let Some(process) =
+            self.members[i as usize].process.as_ref().filter(|_| self.members[i as usize].is_running())
         else {
             return;
         };

@@ -155,13 +155,24 @@ fn kind_of(message: &foca::Message<Id>) -> Option<(Kind, Life)> {
     Some(match message {
         foca::Message::Ping(n) => (Kind::Ping(*n), none),
         foca::Message::Ack(n) => (Kind::Ack(*n), none),
-        foca::Message::PingReq { target, probe_number } => (Kind::PingFor(*probe_number, target.slot), target.life),
-        foca::Message::IndirectPing { origin, probe_number } => (Kind::PingOf(*probe_number, origin.slot), origin.life),
-        foca::Message::IndirectAck { target, probe_number } => (Kind::AckFor(*probe_number, target.slot), target.life),
-        foca::Message::ForwardedAck { origin, probe_number } => (Kind::AckOf(*probe_number, origin.slot), origin.life),
+        foca::Message::PingReq { target, probe_number } => {
+            (Kind::PingFor(*probe_number, target.slot), target.life)
+        }
+        foca::Message::IndirectPing { origin, probe_number } => {
+            (Kind::PingOf(*probe_number, origin.slot), origin.life)
+        }
+        foca::Message::IndirectAck { target, probe_number } => {
+            (Kind::AckFor(*probe_number, target.slot), target.life)
+        }
+        foca::Message::ForwardedAck { origin, probe_number } => {
+            (Kind::AckOf(*probe_number, origin.slot), origin.life)
+        }
         foca::Message::Gossip => (Kind::Gossip, none),
         // Joining, and telling the dead, is done by other means.
-        foca::Message::Announce | foca::Message::Feed | foca::Message::Broadcast | foca::Message::TurnUndead => {
+        foca::Message::Announce
+        | foca::Message::Feed
+        | foca::Message::Broadcast
+        | foca::Message::TurnUndead => {
             return None;
         }
     })
@@ -214,7 +225,8 @@ impl Codec<Id> for Format {
         let (src, src_incarnation, dst) = (get_id(&mut buf), buf.get_u16(), get_id(&mut buf));
         let (number, probe, third) = (buf.get_u8(), buf.get_u8(), get_id(&mut buf));
         let kind = Kind::from_parts(number, probe, third.slot).ok_or(Short)?;
-        let message = Message { kind, incarnation: 0, third_life: third.life, updates: Vec::new() }.foca_message();
+        let message =
+            Message { kind, incarnation: 0, third_life: third.life, updates: Vec::new() }.foca_message();
         Ok(Header { src, src_incarnation, dst, message })
     }
 

@@ -147,7 +147,10 @@ pub(super) struct Swim {
 
 impl std::fmt::Debug for Swim {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Swim").field("me", self.foca.identity()).field("members", &self.foca.num_members()).finish()
+        f.debug_struct("Swim")
+            .field("me", self.foca.identity())
+            .field("members", &self.foca.num_members())
+            .finish()
     }
 }
 
@@ -238,4 +241,3 @@ impl Swim {
         let _ = self.foca.leave_cluster(&mut self.effects);
     }
 }
-

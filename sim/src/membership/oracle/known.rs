@@ -12,7 +12,9 @@ pub(super) fn check(world: &World) -> Vec<String> {
     let mut found = Vec::new();
     for (i, process) in world.living() {
         let has: BTreeSet<u32> = process.members().map(|peer| peer.index()).collect();
-        found.extend(living.difference(&has).map(|other| format!("member {i} does not have {other}, which is there")));
+        found.extend(
+            living.difference(&has).map(|other| format!("member {i} does not have {other}, which is there")),
+        );
     }
     found
 }
