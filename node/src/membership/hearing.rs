@@ -71,7 +71,13 @@ impl<T: Trust> Membership<T> {
         let versions =
             known.map_or(Versions { of: short(from), ..Versions::default() }, |entry| entry.versions());
         if self.may(now, short(from), limit::WANT, ASK_REST) {
-            self.send_to(from, tag, vec![Part::Want(vec![versions])], out);
+            let mut parts = vec![Part::Want(vec![versions])];
+            // Its own word from another life: where that is the later one, it must begin another still.
+            let profile = known
+                .and_then(|entry| entry.item(Topic::Profile))
+                .map(|known| Part::Item(known.item.clone()));
+            parts.extend(profile);
+            self.send_to(from, tag, parts, out);
         }
         None
     }

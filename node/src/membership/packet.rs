@@ -256,14 +256,14 @@ impl Part {
             6 => {
                 let of = reader.number_u32()?;
                 let buckets = list(reader, |r| r.number_u16())?;
-                Part::Entries(of, buckets, list(reader, |r| Versions::from_reader(r))?)
+                Part::Entries(of, buckets, list(reader, Versions::from_reader)?)
             }
-            7 => Part::Want(list(reader, |r| Versions::from_reader(r))?),
+            7 => Part::Want(list(reader, Versions::from_reader)?),
             8 => Part::Graves(list(reader, |r| Some((r.long()?, Life(r.number()?))))?),
             9 => Part::Buried(Life(reader.number()?)),
             10 => Part::Doubt(reader.number_u16()?),
             11 => Part::Alive(reader.number_u16()?),
-            12 => Part::Have(list(reader, |r| Notice::from_reader(r))?),
+            12 => Part::Have(list(reader, Notice::from_reader)?),
             _ => return None,
         })
     }

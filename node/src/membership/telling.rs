@@ -68,9 +68,9 @@ impl<T: Trust> Membership<T> {
         if !last || has_moved {
             if has_moved {
                 self.coordinates_told += 1;
+                let pause = self.coordinate_pause();
+                self.coordinate_at = Some(now.after(pause));
             }
-            let pause = self.coordinate_pause();
-            self.coordinate_at = Some(now.after(pause));
             self.publish(now, Content::State(state), out);
         }
     }
@@ -157,7 +157,7 @@ impl<T: Trust> Membership<T> {
     /// Something that this member said in a later life, as its clock was ahead: the present one must win.
     pub(super) fn outlive(&mut self, now: Instant, version: Version, out: &mut Outputs) {
         let own = self.life();
-        if version.life > own || version.life == own {
+        if version.life >= own {
             self.begin_life(now, version.life.revived(), out);
         }
     }
