@@ -70,13 +70,10 @@ impl<T: Trust> Membership<T> {
         }
         let versions =
             known.map_or(Versions { of: short(from), ..Versions::default() }, |entry| entry.versions());
+        // Its own word from another life: where that is the later one, it must begin another still.
+        let profile = known.and_then(|entry| entry.item(Topic::Profile)).map(|known| known.item.clone());
         if self.may(now, short(from), limit::WANT, ASK_REST) {
-            let mut parts = vec![Part::Want(vec![versions])];
-            // Its own word from another life: where that is the later one, it must begin another still.
-            let profile = known
-                .and_then(|entry| entry.item(Topic::Profile))
-                .map(|known| Part::Item(known.item.clone()));
-            parts.extend(profile);
+            let parts = [Part::Want(vec![versions])].into_iter().chain(profile.map(Part::Item)).collect();
             self.send_to(from, tag, parts, out);
         }
         None

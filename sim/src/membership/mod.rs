@@ -74,7 +74,7 @@ pub enum Sabotage {
     EndlessSuspicion,
     /// Nobody knocks at the dead.
     NoKnocking,
-    /// Gaps are never looked for, and news are told to one member.
+    /// Gaps are never looked for, and news travel with probes alone.
     NoMending,
     /// Demand is told to nobody.
     SecretDemand,
@@ -91,7 +91,7 @@ impl Sabotage {
         match self {
             Self::EndlessSuspicion => config.suspicion = never,
             Self::NoKnocking => config.knock = never,
-            Self::NoMending => (config.sync_rest, config.fanout) = (never, 1),
+            Self::NoMending => (config.sync_rest, config.gossip_period) = (never, never),
             Self::SecretDemand => config.demand_rest = never,
             Self::LongPackets => (config.packet_bytes, config.sync_bytes) = (60_000, 600_000),
             Self::BlindTrust | Self::Amnesia => {}

@@ -324,7 +324,7 @@ impl World {
             let is_all = strike.kind == FaultKind::Partition;
             is_now && (is_all || strike.nodes.contains(&i))
         };
-        self.members[i as usize].is_running() && !self.strikes.iter().any(struck)
+        self.members.get(i as usize).is_some_and(Member::is_running) && !self.strikes.iter().any(struck)
     }
 
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
