@@ -1,5 +1,7 @@
 //! The loop: one heap of events, by time and then by number, so that a seed is a run.
 
+mod striking;
+
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -12,13 +14,12 @@ use node::membership::{
 };
 
 use super::faults::{Strike, Ways, strikes};
-use super::liar;
 use super::member::Member;
 use super::network::{Place, Watchwork, wire_bytes};
 use super::spec::{FaultKind, Spec, Start};
 use super::trust::{Keys, Vault};
 use super::truth::{self, Truth};
-use super::watch::{Watch, What};
+use super::watch::Watch;
 use super::{Outcome, Sabotage};
 use crate::seed::{Draws, Seed};
 
@@ -31,10 +32,6 @@ const COLD_NS: f64 = 10.0 * SECOND_NS as f64;
 const WARM_NS: f64 = 0.5 * SECOND_NS as f64;
 /// Up to so many members, every item that is believed is looked at.
 const WATCHED_MAX: u32 = 400;
-/// A liar speaks this often.
-const LIE_NS: u64 = SECOND_NS / 5;
-/// Requests of a flood.
-const FLOOD: u32 = 100_000;
 /// What is said later than this before the end need not be known at the end.
 const GRACE_NS: u64 = 8 * SECOND_NS;
 /// The time at the end that is taken for rest.
@@ -373,139 +370,6 @@ impl World {
             state.served = vec![truth::name(member.sessions)];
         }
         self.input(i, Input::State(state));
-    }
-
-    fn watch(&mut self, kind: &'static str, what: What, subject: u32, except: &[u32]) {
-        let is_observer = |i: &u32| {
-            let member = &self.members[*i as usize];
-            let peer = PeerId::from_index(subject);
-            let has = member.process.as_ref().is_some_and(|process| process.is_member(peer));
-            let can = *i != subject && member.is_running() && !member.has_left && !except.contains(i);
-            can && (has || what == What::Up)
-        };
-        let waiting = (0..self.members.len() as u32).filter(is_observer).collect();
-        let watch = Watch { what, kind, subject, at_ns: self.now_ns, waiting, noticed: Vec::new() };
-        self.watches.push(watch);
-    }
-
-    fn strike(&mut self, number: usize) {
-        let strike = self.strikes[number].clone();
-        self.ways.begin(number, &strike, self.members.len());
-        if self.sabotage == Some(Sabotage::Amnesia) && strike.kind == FaultKind::Change {
-            self.forget(0);
-        }
-        for i in &strike.nodes {
-            match strike.kind {
-                FaultKind::Crash => self.stop(*i, "crash", &strike.nodes),
-                FaultKind::Leave => self.leave(*i, &strike.nodes),
-                FaultKind::Pause => self.members[*i as usize].paused = strike.until_ns.or(Some(u64::MAX)),
-                FaultKind::Join => self.begin_again("join", *i),
-                FaultKind::Change if self.members[*i as usize].is_running() => {
-                    self.change(*i, true);
-                    self.watch_change(*i);
-                }
-                FaultKind::Lie => self.push(self.now_ns, Happening::Lie(*i)),
-                FaultKind::Flood => self.flood(*i),
-                FaultKind::Change | FaultKind::Partition | FaultKind::Mute | FaultKind::Lossy => {}
-            }
-        }
-    }
-
-    fn watch_change(&mut self, i: u32) {
-        let process = self.members[i as usize].process.as_ref();
-        let known = process.and_then(|process| process.known(process.me(), Topic::State));
-        if let Some(version) = known.map(|known| known.item.version) {
-            self.watch("change", What::Changed(Topic::State, version), i, &[]);
-        }
-    }
-
-    fn stop(&mut self, i: u32, kind: &'static str, with: &[u32]) {
-        if self.members[i as usize].process.is_none() || self.members[i as usize].has_left {
-            return;
-        }
-        self.members[i as usize].end();
-        self.watches.iter_mut().for_each(|watch| {
-            watch.waiting.remove(&i);
-        });
-        self.watches.retain(|watch| watch.subject != i);
-        self.watch(kind, What::Down, i, with);
-    }
-
-    fn leave(&mut self, i: u32, with: &[u32]) {
-        if self.members[i as usize].is_running() && !self.members[i as usize].has_left {
-            self.members[i as usize].has_left = true;
-            self.watches.retain(|watch| watch.subject != i);
-            self.watch("leave", What::Down, i, with);
-            self.input(i, Input::Leave);
-            self.watches.iter_mut().for_each(|watch| {
-                watch.waiting.remove(&i);
-            });
-        }
-    }
-
-    fn begin_again(&mut self, kind: &'static str, i: u32) {
-        let member = &self.members[i as usize];
-        if member.process.is_none() && !member.has_left {
-            self.watches.retain(|watch| watch.subject != i);
-            self.truth.restarted(i);
-            self.watch(kind, What::Up, i, &[]);
-            self.start(i);
-        }
-    }
-
-    fn end(&mut self, number: usize) {
-        self.ways.end(number);
-        let strike = self.strikes[number].clone();
-        for i in strike.nodes {
-            match strike.kind {
-                FaultKind::Crash => self.begin_again("restart", i),
-                FaultKind::Pause => self.resume(i),
-                _ => {}
-            }
-        }
-    }
-
-    fn resume(&mut self, i: u32) {
-        let member = &mut self.members[i as usize];
-        if member.paused.is_none_or(|until| until > self.now_ns) {
-            return;
-        }
-        member.paused = None;
-        let inbox = std::mem::take(&mut member.inbox);
-        self.input(i, Input::Tick);
-        for (from, bytes) in inbox {
-            self.input(i, Input::Packet { from: PeerId::from_index(from), bytes: &bytes });
-        }
-    }
-
-    /// The broken variant: it believes again what it believed at the start.
-    fn forget(&mut self, i: u32) {
-        if let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) {
-            self.members[i as usize].process = Some(self.process(i, life));
-            let initial = std::mem::take(&mut self.initial);
-            self.with(i, |process, now, out| process.restore(now, &initial, out));
-            self.initial = initial;
-        }
-    }
-
-    fn flood(&mut self, i: u32) {
-        self.floods += 1;
-        self.with(i, |process, now, out| {
-            (0..FLOOD).for_each(|_| process.on(now, Input::Asked(liar::FLOODED), out));
-        });
-    }
-
-    fn lie(&mut self, i: u32) {
-        self.push(self.now_ns + LIE_NS, Happening::Lie(i));
-        let Some(process) =
-            self.members[i as usize].process.as_ref().filter(|_| self.members[i as usize].is_running())
-        else {
-            return;
-        };
-        let life = process.life();
-        let to = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
-        let bytes = liar::packet(life, &self.vault.borrow(), &mut self.choices);
-        self.send(i, to, bytes);
     }
 
     /// Members that run and have not left.
