@@ -195,13 +195,13 @@ impl Swim {
         self.apply(Member::new(me, incarnation, foca::State::Suspect), true);
     }
 
-    /// There is reason to doubt that it lives; gives its incarnation where that is news.
+    /// There is reason to doubt that it lives; gives its incarnation, `None` for the dead.
     pub(super) fn suspect(&mut self, id: Id) -> Option<u16> {
         let (incarnation, is_alive) = self.state(id)?;
-        if !is_alive {
-            return None;
+        // One that others suspect already is looked into all the same: their word of its end may be lost.
+        if is_alive {
+            self.apply(Member::new(id, incarnation, foca::State::Suspect), true);
         }
-        self.apply(Member::new(id, incarnation, foca::State::Suspect), true);
         Some(incarnation)
     }
 
