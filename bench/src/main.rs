@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bench::live::emulator::command as emulate;
-use bench::{engine, live, plots, validate};
+use bench::{engine, live, membership, plots, validate};
 use clap::{Parser, Subcommand};
 
 /// How often `bench emulate` says how punctual it is.
@@ -27,6 +27,8 @@ enum Command {
     Emulate(emulate::EmulateArgs),
     /// Measure real processes behind an emulated network, next to what the simulator says.
     Live(live::LiveArgs),
+    /// Measure membership against the number of members, in simulation.
+    Membership(membership::MembershipArgs),
     /// Run the shipped scenarios and a few sweeps, and write CSVs and figures.
     Plots(plots::PlotsArgs),
     /// Predict every published measurement in a folder of cases and report the errors.
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Engine(arguments) => run_engine(&arguments),
         Command::Emulate(arguments) => run_emulate(&arguments),
         Command::Live(arguments) => run_live(&arguments),
+        Command::Membership(arguments) => run_membership(&arguments),
         Command::Plots(arguments) => run_plots(&arguments),
         Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
     }
@@ -90,6 +93,19 @@ fn run_emulate(arguments: &emulate::EmulateArgs) -> ExitCode {
 
 fn run_live(arguments: &live::LiveArgs) -> ExitCode {
     match live::run(arguments, &mut |next| eprintln!("{next}")) {
+        Ok(table) => {
+            print!("{table}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_membership(arguments: &membership::MembershipArgs) -> ExitCode {
+    match membership::run(arguments, &mut |next| eprintln!("{next}")) {
         Ok(table) => {
             print!("{table}");
             ExitCode::SUCCESS

@@ -21,6 +21,7 @@
 //! * `stage`: what waits becomes a batch, a batch one engine step.
 //! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
 //! * `control`: who is alive, which plan holds, what of it serves.
+//! * [`membership`]: who is in the mesh and what each says of itself; [`demand`]: what is asked for.
 //! * `outbox`, `intake`: what leaves, what comes in.
 //!
 //! Real machines, behind cargo features so that the simulator is built without them:
@@ -34,6 +35,7 @@ pub mod asides;
 pub mod cli;
 pub mod clock;
 mod control;
+pub mod demand;
 pub mod engine;
 pub mod framed;
 pub mod head;
@@ -45,6 +47,7 @@ mod intake;
 mod interior;
 mod ledger;
 pub mod limits;
+pub mod membership;
 mod node;
 mod outbox;
 pub mod plans;
@@ -62,6 +65,7 @@ pub mod world;
 
 pub use crate::control::Least;
 pub use crate::head::{Refused, Replies, Reply, Request};
+pub use crate::ids::PeerId;
 pub use crate::limits::Limits;
 pub use crate::node::{NodeConfig, NodeHandle, start};
 pub use crate::view::FleetView;

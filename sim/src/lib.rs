@@ -5,6 +5,7 @@
 //! * [`seed`]: one seed for everything random, forked by name.
 //! * [`link`]: the network as arithmetic: Wi-Fi airtime, LAN, WAN, lanes, jitter, loss, partitions.
 //! * [`engine`]: the simulated device; `digest` is what it computes.
+//! * [`membership`]: who is in the mesh, by the thousand, in a loop of its own.
 //! * [`paced`]: a real engine at the pace of the formula, for values that are a model's.
 //! * [`mesh`]: a mesh under test and the [`mesh::Play`] that runs on it, the same in both worlds.
 //! * [`memory`]: the world for figures and thousands of nodes.
@@ -29,6 +30,7 @@ pub mod engine;
 mod faults;
 mod layered;
 pub mod link;
+pub mod membership;
 pub mod memory;
 pub mod mesh;
 pub mod oracle;

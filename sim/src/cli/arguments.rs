@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Run one seed again, exactly, and print everything that happened.
     Replay(Replay),
+    /// Run meshes of members alone, by the thousand: who knows of whom when, and at what cost.
+    Membership(Membership),
     /// Print the planner's answer alone: the plan, why machines are left out, and what else was possible.
     Plan(Plan),
     /// Print the JSON Schema of scenario files, for editors.
@@ -124,6 +126,25 @@ pub(crate) struct Replay {
     /// Write the run's timeline for ui.perfetto.dev.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Membership {
+    /// Files that say what is simulated: scenarios/membership/*.toml.
+    #[arg(value_name = "FILE.toml", required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The seed, instead of the file's.
+    #[arg(long, value_name = "N", conflicts_with = "seeds")]
+    pub(crate) seed: Option<u64>,
+    /// Run all of these seeds, and tell only what breaks; both ends count.
+    #[arg(long, value_name = "A..B")]
+    pub(crate) seeds: Option<Seeds>,
+    /// So many members, instead of the file's number.
+    #[arg(long, value_name = "N")]
+    pub(crate) nodes: Option<u32>,
+    /// Print one JSON object a run.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

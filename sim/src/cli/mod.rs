@@ -5,6 +5,7 @@
 //! * `values`: seeds, settings and sweeps as they are typed.
 //! * `session`: scenarios loaded and run, over seeds and values.
 //! * `answering`: the bare form. `checking`: `check` and `replay`. `planning`: `plan`. `listing`: `scenarios`, `schema`.
+//! * `membership`: `membership`.
 //! * `failure`: what went wrong, and the exit code.
 
 mod answering;
@@ -12,6 +13,7 @@ mod arguments;
 mod checking;
 mod failure;
 mod listing;
+mod membership;
 mod planning;
 mod session;
 mod values;
@@ -31,6 +33,7 @@ pub(crate) fn main() -> ExitCode {
         None => answering::answer(&arguments.answer),
         Some(Command::Check(check)) => checking::check(&check),
         Some(Command::Replay(replay)) => checking::replay(&replay),
+        Some(Command::Membership(membership)) => membership::run_all(&membership),
         Some(Command::Plan(plan)) => planning::plan(&plan),
         Some(Command::Schema(schema)) => listing::schema(&schema),
         Some(Command::Scenarios(scenarios)) => listing::scenarios(&scenarios),

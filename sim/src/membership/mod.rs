@@ -1,0 +1,117 @@
+//! Membership by the thousand: the code of [`node::membership`], unchanged, in a loop over events without any runtime.
+//!
+//! Packets are delayed, lost and counted (with the 28 bytes of UDP and IP), clocks run fast and slow, members crash,
+//! restart, stand still, leave, lie, and are cut off from each other. Everything random comes from one seed.
+//!
+//! * [`spec`]: what is simulated.
+//! * `world`: the loop. `member`: one process in it. `network`, `faults`: what becomes of packets. `liar`: a member that
+//!   is not honest.
+//! * `trust`: signatures. `watch`: how long until everybody knows. `truth`: what is really asked for.
+//! * `oracle`: what must hold at the end, one invariant a file.
+//! * `report`: what people and programs get to see.
+
+mod faults;
+mod liar;
+mod member;
+mod network;
+pub(crate) mod oracle;
+pub mod report;
+pub mod spec;
+#[cfg(test)]
+mod tests;
+mod trust;
+mod truth;
+mod watch;
+mod world;
+
+use node::membership::Config;
+use serde::Serialize;
+
+use self::spec::Spec;
+use self::world::World;
+
+pub use self::watch::Timing;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Everything random came from it.
+    pub seed: u64,
+    /// Members at the start.
+    pub nodes: u32,
+    /// Simulated seconds.
+    pub seconds: f64,
+    /// Packets and bytes that were sent, UDP and IP included.
+    pub packets: u64,
+    /// See `packets`.
+    pub bytes: u64,
+    /// Over the last ten seconds: bytes per second that a living member sent, in the mean.
+    pub rest_bytes_per_s: f64,
+    /// Packets per second in the same time.
+    pub rest_packets_per_s: f64,
+    /// The most that one member sent in one second.
+    pub peak_bytes_per_s: u64,
+    /// Faults that struck.
+    pub faults: usize,
+    /// Members that were told of as gone while they were there and nothing was wrong with them or their ways.
+    pub false_downs: u64,
+    /// Items that were not believed.
+    pub refused: u64,
+    /// How long news took.
+    pub timings: Vec<Timing>,
+    /// How wrong coordinates are at the end over pairs of members, relative: half of the pairs, nine in ten.
+    pub coordinate_error: Option<(f64, f64)>,
+    /// What the oracles found.
+    pub violations: Vec<String>,
+}
+
+/// A broken variant, to see the oracles catch it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Every signature is believed.
+    BlindTrust,
+    /// Nobody who does not answer is ever given up.
+    EndlessSuspicion,
+    /// Nobody knocks at the dead.
+    NoKnocking,
+    /// Gaps are never looked for, and news travel with probes alone.
+    NoMending,
+    /// Demand is told to nobody.
+    SecretDemand,
+    /// Packets may have any length.
+    LongPackets,
+    /// Members forget what they knew and take old items for new.
+    Amnesia,
+}
+
+impl Sabotage {
+    fn config(self, config: &mut Config) {
+        use std::time::Duration;
+        let never = Duration::from_secs(1_000_000);
+        match self {
+            Self::EndlessSuspicion => config.suspicion = never,
+            Self::NoKnocking => config.knock = never,
+            Self::NoMending => (config.sync_rest, config.gossip_period) = (never, never),
+            Self::SecretDemand => config.demand_rest = never,
+            Self::LongPackets => (config.packet_bytes, config.sync_bytes) = (60_000, 600_000),
+            Self::BlindTrust | Self::Amnesia => {}
+        }
+    }
+}
+
+/// Runs `spec` from `seed`.
+pub fn run(spec: &Spec, seed: u64) -> Outcome {
+    run_with(spec, seed, Config::default(), None)
+}
+
+/// The same with another configuration, or broken.
+pub fn run_with(spec: &Spec, seed: u64, mut config: Config, sabotage: Option<Sabotage>) -> Outcome {
+    if let Some(sabotage) = sabotage {
+        sabotage.config(&mut config);
+    }
+    let mut world = World::new(spec, seed, config, sabotage);
+    world.run();
+    let mut outcome = Outcome { seed, ..world.outcome() };
+    outcome.violations = oracle::violations(&world);
+    outcome
+}

@@ -1,0 +1,150 @@
+//! Each oracle catches the variant that breaks its promise, and nothing is found where nothing is broken.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use node::membership::Config;
+
+use super::spec::Spec;
+use super::{Outcome, Sabotage, run, run_with};
+
+fn spec(text: &str) -> Spec {
+    toml::from_str::<Spec>(text).unwrap().checked().unwrap()
+}
+
+const BUSY: &str = r#"
+nodes = 24
+seconds = 100.0
+changes_per_s = 2.0
+network = { loss = 0.05 }
+demand = { per_s = 20.0, models = 3 }
+
+[[fault]]
+at_s = 15.0
+kind = "lie"
+count = 2
+
+[[fault]]
+at_s = 20.0
+kind = "crash"
+count = 2
+
+[[fault]]
+at_s = 30.0
+kind = "change"
+count = 3
+"#;
+
+const SPLIT: &str = r#"
+nodes = 16
+seconds = 110.0
+
+[[fault]]
+at_s = 10.0
+kind = "partition"
+count = 40
+for_s = 30.0
+"#;
+
+fn found(outcome: &Outcome, oracle: &str) -> bool {
+    outcome.violations.iter().any(|violation| violation.starts_with(oracle))
+}
+
+#[track_caller]
+fn catches(text: &str, sabotage: Sabotage, oracle: &str) {
+    let honest = run(&spec(text), 1);
+    assert!(honest.violations.is_empty(), "{:?}", honest.violations);
+    let broken = run_with(&spec(text), 1, Config::default(), Some(sabotage));
+    assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {:?}", broken.violations);
+}
+
+#[test]
+fn who_is_never_given_up_is_a_ghost() {
+    catches(BUSY, Sabotage::EndlessSuspicion, "ghosts");
+}
+
+#[test]
+fn sides_that_never_knock_do_not_know_each_other() {
+    catches(SPLIT, Sabotage::NoKnocking, "known");
+}
+
+#[test]
+fn gaps_that_nobody_mends_are_found() {
+    let text = BUSY.replace("loss = 0.05", "loss = 0.1");
+    catches(&text, Sabotage::NoMending, "records");
+}
+
+#[test]
+fn a_believed_forgery_is_found() {
+    catches(BUSY, Sabotage::BlindTrust, "believed: forgery");
+}
+
+#[test]
+fn a_step_back_to_an_older_item_is_found() {
+    catches(BUSY, Sabotage::Amnesia, "believed: stale");
+}
+
+#[test]
+fn demand_that_nobody_tells_is_missed() {
+    catches(BUSY, Sabotage::SecretDemand, "demand");
+}
+
+#[test]
+fn a_packet_without_a_bound_is_found() {
+    let cold = BUSY.replace("nodes = 24", "nodes = 60\nstart = \"cold\"");
+    catches(&cold, Sabotage::LongPackets, "bounds");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    let (a, b) = (run(&spec(BUSY), 7), run(&spec(BUSY), 7));
+    assert_eq!(a, b);
+    assert_ne!(a.bytes, run(&spec(BUSY), 8).bytes);
+}
+
+#[test]
+fn what_a_member_sends_at_rest_does_not_grow_with_the_mesh() {
+    let rest = |nodes: u32| run(&spec(&format!("nodes = {nodes}\nseconds = 300.0")), 1).rest_bytes_per_s;
+    let (small, large) = (rest(10), rest(80));
+    assert!(large < 1.5 * small, "{small} B/s of ten members, {large} of eighty");
+}
+
+#[test]
+fn a_crash_is_known_to_all_long_before_the_heartbeats_of_others() {
+    let text = "nodes = 60\nseconds = 40.0\n[[fault]]\nat_s = 10.0\nkind = \"crash\"\ncount = 3";
+    for seed in 1..=5 {
+        for timing in run(&spec(text), seed).timings {
+            assert!(timing.all_s.is_some_and(|all| all < 12.0), "{timing:?}");
+        }
+    }
+}
+
+#[test]
+fn a_flood_counts_for_its_ceiling_and_honest_demand_stands() {
+    let text = "nodes = 30\nseconds = 60.0\ndemand = { per_s = 20.0, models = 3 }\n\
+                [[fault]]\nat_s = 20.0\nkind = \"flood\"";
+    let outcome = run(&spec(text), 1);
+    assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+}
+
+#[test]
+fn the_promises_hold_under_everything_at_once() {
+    let text = include_str!("../../../scenarios/membership/chaos.toml");
+    for seed in 1..=8 {
+        let outcome = run(&spec(text), seed);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+    }
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_with_its_key() {
+    for (text, key) in [
+        ("nodes = 1\nseconds = 1.0", "nodes"),
+        ("nodes = 5\nseconds = -1.0", "seconds"),
+        ("nodes = 5\nseconds = 1.0\nnetwork = { loss = 1.5 }", "network"),
+        ("nodes = 5\nseconds = 1.0\n[[fault]]\nat_s = -1.0\nkind = \"crash\"", "fault"),
+    ] {
+        let error = toml::from_str::<Spec>(text).unwrap().checked().unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+    assert!(toml::from_str::<Spec>("nodes = 5\nseconds = 1.0\nnode = 3").is_err());
+}

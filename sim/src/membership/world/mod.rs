@@ -1,0 +1,440 @@
+//! The loop: one heap of events, by time and then by number, so that a seed is a run.
+
+mod striking;
+
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use node::PeerId;
+use node::membership::{
+    Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version,
+};
+
+use super::faults::{Strike, Ways, strikes};
+use super::member::Member;
+use super::network::{Place, Watchwork, wire_bytes};
+use super::spec::{FaultKind, Spec, Start};
+use super::trust::{Keys, Vault};
+use super::truth::{self, Truth};
+use super::watch::Watch;
+use super::{Outcome, Sabotage};
+use crate::seed::{Draws, Seed};
+
+const SECOND_NS: u64 = 1_000_000_000;
+/// The number in the life of members that are there from the start.
+const FIRST_LIFE: u64 = 1_000_000;
+/// Members of a cold start join within this time.
+const COLD_NS: f64 = 10.0 * SECOND_NS as f64;
+/// Members begin within this time of a warm start.
+const WARM_NS: f64 = 0.5 * SECOND_NS as f64;
+/// Up to so many members, every item that is believed is looked at.
+const WATCHED_MAX: u32 = 400;
+/// What is said later than this before the end need not be known at the end.
+const GRACE_NS: u64 = 8 * SECOND_NS;
+/// The time at the end that is taken for rest.
+const REST_NS: u64 = 10 * SECOND_NS;
+
+#[derive(Debug)]
+enum Happening {
+    Start(u32),
+    Packet { from: u32, to: u32, bytes: Vec<u8> },
+    Wake(u32),
+    Ask,
+    Change,
+    Strike(usize),
+    End(usize),
+    Lie(u32),
+    Measure,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(super) spec: Spec,
+    seed: Seed,
+    config: Config,
+    sabotage: Option<Sabotage>,
+    pub(super) members: Vec<Member>,
+    pub(super) vault: Rc<RefCell<Vault>>,
+    initial: Vec<Arc<Known>>,
+    pub(super) now_ns: u64,
+    heap: BinaryHeap<Reverse<(u64, u64)>>,
+    happenings: BTreeMap<u64, Happening>,
+    next: u64,
+    network: Draws,
+    choices: Draws,
+    strikes: Vec<Strike>,
+    ways: Ways,
+    pub(super) truth: Truth,
+    pub(super) floods: u32,
+    watches: Vec<Watch>,
+    done: Vec<Watch>,
+    pub(super) broken: Vec<String>,
+    /// What each had said some seconds before the end: what all must know then.
+    pub(super) said: BTreeMap<(u32, usize), Version>,
+    packets: u64,
+    bytes: u64,
+    rest: (u64, u64),
+    false_downs: u64,
+    refused: u64,
+}
+
+impl World {
+    pub(super) fn new(spec: &Spec, seed: u64, config: Config, sabotage: Option<Sabotage>) -> Self {
+        let seed = Seed::new(seed).fork("membership");
+        let mut places = seed.fork("places").draws();
+        let strikes = strikes(spec, seed);
+        let joins: u32 =
+            strikes.iter().filter(|s| s.kind == FaultKind::Join).map(|s| s.nodes.len() as u32).sum();
+        let clock = |i: u32| Watchwork::draw(&spec.network, seed.fork("clocks").fork_index(u64::from(i)));
+        let member = |i: u32| Member::new(Place::draw(&spec.network, &mut places), clock(i));
+        let mut vault = Vault::default();
+        vault.is_blind = sabotage == Some(Sabotage::BlindTrust);
+        let mut world = Self {
+            members: (0..spec.nodes + joins).map(member).collect(),
+            vault: Rc::new(RefCell::new(vault)),
+            initial: Vec::new(),
+            now_ns: 0,
+            heap: BinaryHeap::new(),
+            happenings: BTreeMap::new(),
+            next: 0,
+            network: seed.fork("network").draws(),
+            choices: seed.fork("choices").draws(),
+            strikes,
+            ways: Ways::default(),
+            truth: Truth::default(),
+            floods: 0,
+            watches: Vec::new(),
+            done: Vec::new(),
+            broken: Vec::new(),
+            said: BTreeMap::new(),
+            packets: 0,
+            bytes: 0,
+            rest: (0, 0),
+            false_downs: 0,
+            refused: 0,
+            spec: spec.clone(),
+            seed,
+            config,
+            sabotage,
+        };
+        world.set_up();
+        world
+    }
+
+    fn set_up(&mut self) {
+        if self.spec.start == Start::Warm {
+            for i in 0..self.spec.nodes {
+                let process = self.process(i, Life::new(FIRST_LIFE));
+                let own = |topic| process.known(PeerId::from_index(i), topic).cloned();
+                self.initial.extend([Topic::Profile, Topic::State].into_iter().filter_map(own));
+            }
+        }
+        let within = if self.spec.start == Start::Warm { WARM_NS } else { COLD_NS };
+        for i in 0..self.spec.nodes {
+            let at = if i == 0 { 0 } else { (self.choices.unit() * within) as u64 };
+            self.push(at, Happening::Start(i));
+        }
+        for number in 0..self.strikes.len() {
+            self.push(self.strikes[number].at_ns, Happening::Strike(number));
+            if let Some(until) = self.strikes[number].until_ns {
+                self.push(until, Happening::End(number));
+            }
+        }
+        self.push(0, Happening::Measure);
+        if self.spec.demand.per_s > 0.0 && self.spec.demand.models > 0 {
+            self.push(SECOND_NS, Happening::Ask);
+        }
+        if self.spec.changes_per_s > 0.0 {
+            self.push(SECOND_NS, Happening::Change);
+        }
+    }
+
+    fn push(&mut self, at_ns: u64, happening: Happening) {
+        self.next += 1;
+        self.heap.push(Reverse((at_ns, self.next)));
+        self.happenings.insert(self.next, happening);
+    }
+
+    pub(super) fn run(&mut self) {
+        let end = (self.spec.seconds * SECOND_NS as f64) as u64;
+        while let Some(Reverse((at, number))) = self.heap.pop().filter(|Reverse((at, _))| *at <= end) {
+            self.now_ns = at;
+            if let Some(happening) = self.happenings.remove(&number) {
+                self.happen(happening);
+            }
+        }
+        self.now_ns = end;
+    }
+
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Start(i) => self.start(i),
+            Happening::Packet { from, to, bytes } => self.deliver(from, to, bytes),
+            Happening::Wake(i) => {
+                let member = &mut self.members[i as usize];
+                if member.wake == Some(self.now_ns) {
+                    member.wake = None;
+                    self.input(i, Input::Tick);
+                }
+            }
+            Happening::Ask => self.ask(),
+            Happening::Change => self.change_somebody(),
+            Happening::Strike(number) => self.strike(number),
+            Happening::End(number) => self.end(number),
+            Happening::Lie(i) => self.lie(i),
+            Happening::Measure => {
+                self.members.iter_mut().for_each(Member::measure);
+                if (self.now_ns + GRACE_NS) as f64 <= self.spec.seconds * SECOND_NS as f64 {
+                    self.said = self.all_said();
+                }
+                self.push(self.now_ns + SECOND_NS, Happening::Measure);
+            }
+        }
+    }
+
+    /// The latest of each that lives.
+    fn all_said(&self) -> BTreeMap<(u32, usize), Version> {
+        let said = self.living().flat_map(|(i, process)| {
+            let version = |topic| process.known(process.me(), topic).map(|known| known.item.version);
+            Topic::ALL.into_iter().filter_map(move |topic| Some(((i, topic as usize), version(topic)?)))
+        });
+        said.collect()
+    }
+
+    fn process(&self, i: u32, life: Life) -> Membership<Keys> {
+        let me = PeerId::from_index(i);
+        let keys = Keys { me, secrets: self.seed.fork("secrets"), vault: Rc::clone(&self.vault) };
+        let seed = self.seed.fork("members").fork_index(u64::from(i)).fork_index(life.start()).value();
+        let now = self.members[i as usize].clock.local(self.now_ns);
+        let mut process = Membership::new(me, life, keys, self.config, seed, now);
+        let mut out = Outputs::default();
+        process.on(now, Input::Profile(profile(i)), &mut out);
+        process.on(now, Input::State(State::default()), &mut out);
+        process
+    }
+
+    /// A process begins, at the start or again.
+    fn start(&mut self, i: u32) {
+        let is_first = self.now_ns as f64 <= WARM_NS && self.spec.start == Start::Warm && i < self.spec.nodes;
+        let life = if is_first { FIRST_LIFE } else { FIRST_LIFE + 1 + self.now_ns / 1_000_000 };
+        let process = self.process(i, Life::new(life));
+        self.members[i as usize].process = Some(process);
+        self.members[i as usize].seen.clear();
+        if is_first {
+            let initial = std::mem::take(&mut self.initial);
+            self.with(i, |process, now, out| process.restore(now, &initial, out));
+            self.initial = initial;
+        } else {
+            let other = PeerId::from_index((self.choices.bits() % u64::from(self.spec.nodes)) as u32);
+            self.input(i, Input::Join(&[PeerId::from_index(0), other]));
+        }
+        self.input(i, Input::Tick);
+    }
+
+    fn input(&mut self, i: u32, input: Input<'_>) {
+        self.with(i, |process, now, out| process.on(now, input, out));
+    }
+
+    /// Lets a process that runs do something, and does what it says.
+    fn with(&mut self, i: u32, act: impl FnOnce(&mut Membership<Keys>, node::clock::Instant, &mut Outputs)) {
+        let now_ns = self.now_ns;
+        let member = &mut self.members[i as usize];
+        if !member.is_running() {
+            return;
+        }
+        let Some(process) = member.process.as_mut() else { return };
+        let mut out = Outputs::default();
+        act(process, member.clock.local(now_ns), &mut out);
+        let due = process.next_due().map(|at| member.clock.global(at).max(now_ns + 1));
+        if let Some(due) = due.filter(|due| member.wake.is_none_or(|wake| wake > *due)) {
+            member.wake = Some(due);
+            self.push(due, Happening::Wake(i));
+        }
+        for event in out.events {
+            self.hear(i, &event);
+        }
+        for (to, bytes) in out.packets {
+            self.send(i, to.index(), bytes);
+        }
+    }
+
+    fn send(&mut self, from: u32, to: u32, bytes: Vec<u8>) {
+        let wire = wire_bytes(bytes.len());
+        (self.packets, self.bytes) = (self.packets + 1, self.bytes + wire);
+        if self.now_ns + REST_NS >= (self.spec.seconds * 1e9) as u64 {
+            self.rest = (self.rest.0 + 1, self.rest.1 + wire);
+        }
+        self.members[from as usize].has_sent(self.now_ns, wire, bytes.len());
+        let lost =
+            self.network.unit() < self.spec.network.loss || self.network.unit() < self.ways.loss(from, to);
+        if lost || to as usize >= self.members.len() || !self.ways.is_open(from, to) {
+            return;
+        }
+        let round_trip_ms = self.members[from as usize].place.round_trip_ms(&self.members[to as usize].place);
+        let delay_ms = round_trip_ms / 2.0 + self.network.exponential() * self.spec.network.jitter_ms;
+        self.push(self.now_ns + (delay_ms * 1e6) as u64, Happening::Packet { from, to, bytes });
+    }
+
+    fn deliver(&mut self, from: u32, to: u32, bytes: Vec<u8>) {
+        let member = &mut self.members[to as usize];
+        if member.paused.is_some() {
+            member.put_aside(from, bytes);
+        } else {
+            self.input(to, Input::Packet { from: PeerId::from_index(from), bytes: &bytes });
+        }
+    }
+
+    /// A process has told something.
+    fn hear(&mut self, i: u32, event: &Event) {
+        match event {
+            Event::Refused { .. } => self.refused += 1,
+            Event::Down(peer) if self.is_well(peer.index()) && self.is_well(i) => self.false_downs += 1,
+            Event::Changed(peer, topic) if self.spec.nodes <= WATCHED_MAX => self.inspect(i, *peer, *topic),
+            Event::Up(peer) if self.spec.nodes <= WATCHED_MAX => {
+                Topic::ALL.iter().for_each(|topic| self.inspect(i, *peer, *topic));
+            }
+            _ => {}
+        }
+        let now_ns = self.now_ns;
+        let Some(process) = &self.members[i as usize].process else { return };
+        for watch in &mut self.watches {
+            let subject = PeerId::from_index(watch.subject);
+            watch.hears(i, now_ns, event, |topic| {
+                process.known(subject, topic).map(|known| known.item.version)
+            });
+        }
+        let (done, open) =
+            std::mem::take(&mut self.watches).into_iter().partition(|w: &Watch| w.waiting.is_empty());
+        self.watches = open;
+        self.done.extend::<Vec<Watch>>(done);
+    }
+
+    /// Whether it runs, and everybody can hear it.
+    fn is_well(&self, i: u32) -> bool {
+        let struck = |strike: &Strike| {
+            let is_now = strike.at_ns <= self.now_ns
+                && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
+            let is_all = strike.kind == FaultKind::Partition;
+            is_now && (is_all || strike.nodes.contains(&i))
+        };
+        self.members.get(i as usize).is_some_and(Member::is_running) && !self.strikes.iter().any(struck)
+    }
+
+    /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
+    fn inspect(&mut self, i: u32, peer: PeerId, topic: Topic) {
+        let Some(process) = &self.members[i as usize].process else { return };
+        let Some(known) = process.known(peer, topic) else { return };
+        if !self.vault.borrow().is_genuine(&known.item) {
+            self.broken
+                .push(format!("forgery: member {i} believes what {peer:?} has not signed ({topic:?})"));
+        }
+        let version = known.item.version;
+        let before = self.members[i as usize].seen.insert((peer, topic as usize), version);
+        if let Some(before) = before.filter(|before| *before > version) {
+            self.broken
+                .push(format!("stale: member {i} went back from {before:?} to {version:?} of {peer:?}"));
+        }
+    }
+
+    fn ask(&mut self) {
+        let i = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
+        // Zipf by inversion of the continuous law: half of the logarithm is half of the requests.
+        let models = f64::from(self.spec.demand.models);
+        let model = ((models + 1.0).powf(self.choices.unit()) - 1.0) as u32;
+        if self.members[i as usize].is_running() {
+            self.truth.asked(self.now_ns, i, model);
+            self.input(i, Input::Asked(&truth::name(model)));
+        }
+        let pause = self.choices.exponential() / self.spec.demand.per_s;
+        self.push(self.now_ns + (pause * 1e9) as u64, Happening::Ask);
+    }
+
+    fn change_somebody(&mut self) {
+        let i = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
+        self.change(i, false);
+        let pause = self.choices.exponential() / self.spec.changes_per_s;
+        self.push(self.now_ns + (pause * 1e9) as u64, Happening::Change);
+    }
+
+    /// A member serves something else, or is busier.
+    fn change(&mut self, i: u32, in_kind: bool) {
+        let member = &mut self.members[i as usize];
+        member.sessions += 1;
+        let mut state = State::default();
+        state.load.sessions = member.sessions;
+        if in_kind {
+            state.served = vec![truth::name(member.sessions)];
+        }
+        self.input(i, Input::State(state));
+    }
+
+    /// Members that run and have not left.
+    pub(super) fn living(&self) -> impl Iterator<Item = (u32, &Membership<Keys>)> {
+        let all = (0u32..).zip(&self.members);
+        all.filter(|(_, member)| !member.has_left && member.is_running())
+            .filter_map(|(i, member)| Some((i, member.process.as_ref()?)))
+    }
+
+    pub(super) fn is_split(&self) -> bool {
+        self.ways.is_split()
+    }
+
+    pub(super) fn outcome(&self) -> Outcome {
+        let living = self.living().count().max(1) as f64;
+        let seconds = self.spec.seconds.min(REST_NS as f64 / 1e9).max(1e-9);
+        let mut timings: Vec<_> = self.done.iter().chain(&self.watches).map(Watch::timing).collect();
+        timings.sort_by(|a, b| a.at_s.total_cmp(&b.at_s).then(a.node.cmp(&b.node)));
+        Outcome {
+            seed: 0,
+            nodes: self.spec.nodes,
+            seconds: self.spec.seconds,
+            packets: self.packets,
+            bytes: self.bytes,
+            rest_bytes_per_s: self.rest.1 as f64 / living / seconds,
+            rest_packets_per_s: self.rest.0 as f64 / living / seconds,
+            peak_bytes_per_s: self.members.iter().map(|m| m.peak_bytes_per_s).max().unwrap_or(0),
+            faults: self.strikes.len(),
+            false_downs: self.false_downs,
+            refused: self.refused,
+            timings,
+            coordinate_error: self.coordinate_error(),
+            violations: Vec::new(),
+        }
+    }
+
+    /// Over pairs that nobody needs to have measured: what a third member says of them.
+    fn coordinate_error(&self) -> Option<(f64, f64)> {
+        let living: Vec<_> = self.living().collect();
+        let (_, judge) = living.first()?;
+        let mut errors = Vec::new();
+        for (k, (a, pa)) in living.iter().enumerate().skip(1) {
+            let (b, pb) = living[(k * 7 + 3) % living.len()];
+            if *a == b || b == living[0].0 {
+                continue;
+            }
+            let truth = self.members[*a as usize].place.round_trip_ms(&self.members[b as usize].place) * 1e3;
+            let truth = truth + 2.0 * self.spec.network.jitter_ms * 1e3;
+            let found = judge.round_trip(pa.me(), pb.me());
+            errors.extend(found.map(|found| (found.us - truth).abs() / truth));
+        }
+        errors.sort_by(f64::total_cmp);
+        let at = |share: f64| errors.get(((errors.len() as f64 - 1.0) * share) as usize).copied();
+        Some((at(0.5)?, at(0.9)?))
+    }
+}
+
+fn profile(i: u32) -> Profile {
+    let catalog = ["llama-3.1-8b-q4_k_m", "qwen3-30b-a3b-q4_k_m", "gemma-3-12b-q4_0"];
+    let models = catalog.iter().take(1 + i as usize % 3);
+    let offer = |name: &&str| node::membership::Offer { name: (*name).into(), fingerprint: [i as u8; 32] };
+    Profile {
+        name: format!("machine-{i}"),
+        addresses: vec![format!("/ip4/10.0.{}.{}/udp/9338/quic-v1", i / 250, i % 250)],
+        models: models.map(offer).collect(),
+        ..Profile::default()
+    }
+}

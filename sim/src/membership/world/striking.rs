@@ -1,0 +1,149 @@
+//! Faults as they strike and end.
+
+use node::PeerId;
+use node::membership::{Input, Membership, Topic};
+
+use super::{Happening, SECOND_NS, World};
+use crate::membership::spec::FaultKind;
+use crate::membership::watch::{Watch, What};
+use crate::membership::{Sabotage, liar};
+
+/// A liar speaks this often.
+const LIE_NS: u64 = SECOND_NS / 5;
+/// Requests of a flood.
+const FLOOD: u32 = 100_000;
+
+impl World {
+    pub(super) fn watch(&mut self, kind: &'static str, what: What, subject: u32, except: &[u32]) {
+        let is_observer = |i: &u32| {
+            let member = &self.members[*i as usize];
+            let peer = PeerId::from_index(subject);
+            let has = member.process.as_ref().is_some_and(|process| process.is_member(peer));
+            let can = *i != subject && member.is_running() && !member.has_left && !except.contains(i);
+            can && (has || what == What::Up)
+        };
+        let waiting = (0..self.members.len() as u32).filter(is_observer).collect();
+        let watch = Watch { what, kind, subject, at_ns: self.now_ns, waiting, noticed: Vec::new() };
+        self.watches.push(watch);
+    }
+
+    pub(super) fn strike(&mut self, number: usize) {
+        let strike = self.strikes[number].clone();
+        self.ways.begin(number, &strike, self.members.len());
+        if self.sabotage == Some(Sabotage::Amnesia) && strike.kind == FaultKind::Change {
+            self.forget(0);
+        }
+        for i in &strike.nodes {
+            match strike.kind {
+                FaultKind::Crash => self.stop(*i, "crash", &strike.nodes),
+                FaultKind::Leave => self.leave(*i, &strike.nodes),
+                FaultKind::Pause => self.members[*i as usize].paused = strike.until_ns.or(Some(u64::MAX)),
+                FaultKind::Join => self.begin_again("join", *i),
+                FaultKind::Change if self.members[*i as usize].is_running() => {
+                    self.change(*i, true);
+                    self.watch_change(*i);
+                }
+                FaultKind::Lie => self.push(self.now_ns, Happening::Lie(*i)),
+                FaultKind::Flood => self.flood(*i),
+                FaultKind::Change | FaultKind::Partition | FaultKind::Mute | FaultKind::Lossy => {}
+            }
+        }
+    }
+
+    fn watch_change(&mut self, i: u32) {
+        let process = self.members[i as usize].process.as_ref();
+        let known = process.and_then(|process| process.known(process.me(), Topic::State));
+        if let Some(version) = known.map(|known| known.item.version) {
+            self.watch("change", What::Changed(Topic::State, version), i, &[]);
+        }
+    }
+
+    fn stop(&mut self, i: u32, kind: &'static str, with: &[u32]) {
+        if self.members[i as usize].process.is_none() || self.members[i as usize].has_left {
+            return;
+        }
+        self.members[i as usize].end();
+        self.watches.iter_mut().for_each(|watch| {
+            watch.waiting.remove(&i);
+        });
+        self.watches.retain(|watch| watch.subject != i);
+        self.watch(kind, What::Down, i, with);
+    }
+
+    fn leave(&mut self, i: u32, with: &[u32]) {
+        if self.members[i as usize].is_running() && !self.members[i as usize].has_left {
+            self.members[i as usize].has_left = true;
+            self.watches.retain(|watch| watch.subject != i);
+            self.watch("leave", What::Down, i, with);
+            self.input(i, Input::Leave);
+            self.watches.iter_mut().for_each(|watch| {
+                watch.waiting.remove(&i);
+            });
+        }
+    }
+
+    fn begin_again(&mut self, kind: &'static str, i: u32) {
+        let member = &self.members[i as usize];
+        if member.process.is_none() && !member.has_left {
+            self.watches.retain(|watch| watch.subject != i);
+            self.truth.restarted(i);
+            self.watch(kind, What::Up, i, &[]);
+            self.start(i);
+        }
+    }
+
+    pub(super) fn end(&mut self, number: usize) {
+        self.ways.end(number);
+        let strike = self.strikes[number].clone();
+        for i in strike.nodes {
+            match strike.kind {
+                FaultKind::Crash => self.begin_again("restart", i),
+                FaultKind::Pause => self.resume(i),
+                _ => {}
+            }
+        }
+    }
+
+    fn resume(&mut self, i: u32) {
+        let member = &mut self.members[i as usize];
+        if member.paused.is_none_or(|until| until > self.now_ns) {
+            return;
+        }
+        member.paused = None;
+        let inbox = std::mem::take(&mut member.inbox);
+        self.input(i, Input::Tick);
+        for (from, bytes) in inbox {
+            self.input(i, Input::Packet { from: PeerId::from_index(from), bytes: &bytes });
+        }
+    }
+
+    /// The broken variant: it believes again what it believed at the start.
+    fn forget(&mut self, i: u32) {
+        if let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) {
+            self.members[i as usize].process = Some(self.process(i, life));
+            let initial = std::mem::take(&mut self.initial);
+            self.with(i, |process, now, out| process.restore(now, &initial, out));
+            self.initial = initial;
+        }
+    }
+
+    fn flood(&mut self, i: u32) {
+        self.floods += 1;
+        self.with(i, |process, now, out| {
+            (0..FLOOD).for_each(|_| process.on(now, Input::Asked(liar::FLOODED), out));
+        });
+    }
+
+    pub(super) fn lie(&mut self, i: u32) {
+        self.push(self.now_ns + LIE_NS, Happening::Lie(i));
+        let Some(process) =
+            self.members[i as usize].process.as_ref().filter(|_| self.members[i as usize].is_running())
+        else {
+            return;
+        };
+        let life = process.life();
+        let to = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
+        let bytes = liar::packet(life, &self.vault.borrow(), &mut self.choices);
+        self.send(i, to, bytes);
+    }
+}
