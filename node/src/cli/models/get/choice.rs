@@ -107,7 +107,7 @@ pub(super) fn choose(repo: &str, files: &[Remote], wish: &Wish) -> Result<Vec<Re
             let is_meant = |file: &&Remote| is_like(glob, &file.path) || is_like(glob, file.name());
             models
                 .iter()
-                .filter(|(_, files)| files.iter().any(|file| is_meant(&file)))
+                .filter(|(_, files)| files.iter().any(|file| is_meant(file)))
                 .map(|(name, _)| name)
                 .collect()
         }
