@@ -5,6 +5,7 @@
 //!     cargo run --release -p node --example hop -- [tcp|quic] [bytes] [compute us] [rounds] [network|own]
 //!
 //! `own`: the tasks of both stages run on a runtime beside the network's; `network`: on the network's.
+#![allow(clippy::disallowed_methods, reason = "it measures real time")]
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
