@@ -52,6 +52,9 @@ pub struct Limits {
     pub ping_misses: u32,
     /// Least distance of pings to a peer under suspicion.
     pub verify_period: Duration,
+    /// How long a peer that refuses connections may take to answer all the same. Too short, and a network that was interrupted
+    /// for a moment costs a plan; too long, and clients wait for nothing when a process has ended.
+    pub refused_patience: Duration,
     /// A ping is missed after this many smoothed round trips, if that is longer than the period.
     pub rtt_multiple: u32,
     /// A better plan is adopted only if it improves the asked objective by this share: changing costs loads and replays.
@@ -106,6 +109,7 @@ impl Default for Limits {
             ping_per_node: millis(2),
             ping_misses: 3,
             verify_period: millis(120),
+            refused_patience: millis(60),
             rtt_multiple: 4,
             replan_gain: 0.15,
             replan_rest: seconds(10),

@@ -64,4 +64,10 @@ pub trait Transport: Clone + Send + Sync + 'static {
     fn open(&self, peer: PeerId, lane: Lane) -> impl Future<Output = Result<Self::Tx, NetError>> + Send;
     /// The next stream that some peer opens to this node.
     fn accept(&self) -> impl Future<Output = Result<(PeerId, Lane, Self::Rx), NetError>> + Send;
+    /// The next peer whose connections ended and who refuses another: where it listened nobody does, though its machine
+    /// answers. Each time is told once. A network that cannot tell that from silence waits for ever. Cancelled, it loses
+    /// nothing.
+    fn refused(&self) -> impl Future<Output = PeerId> + Send {
+        std::future::pending()
+    }
 }

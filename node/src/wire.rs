@@ -168,6 +168,8 @@ pub enum Control {
     Suspect {
         /// Whom.
         peer: PeerId,
+        /// Its connections to the sender ended, and it refuses another.
+        refuses: bool,
     },
     /// From the planning node to all: follow this.
     Publish {

@@ -173,6 +173,10 @@ impl Transport for TurmoilTransport {
         let incoming = self.incoming.lock().await.recv().await.ok_or(NetError::Closed)?;
         Ok(ReceivingEnd::new(self.wires.clone(), self.clock.clone(), self.life, incoming))
     }
+
+    async fn refused(&self) -> PeerId {
+        self.wires.refused(&self.clock, self.life).await
+    }
 }
 
 /// The sending end of a stream in turmoil.

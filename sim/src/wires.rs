@@ -1,12 +1,13 @@
 //! What lies between the nodes of one run, whichever world they run in: the network model, who is alive, and what that
 //! means for a frame and for a stream.
 //!
-//! A crash is a loss of power: nobody says goodbye. What was on its way still arrives; nothing answers any more; streams
+//! A crash is a process's end: nobody says goodbye. What was on its way still arrives; nothing answers any more; streams
 //! to and from the dead end when patience runs out ([`SILENCE_NS`]), or one round trip after a restart, when the new
-//! life answers that it knows no such stream. A partition looks the same from both of its sides. A stream that has lost
-//! a frame never delivers a later one.
+//! life answers that it knows no such stream. But its machine goes on: whoever had a stream to or from it is told that the
+//! connection is gone, calls again, and is refused. A partition looks the same from both of its sides, and nobody is
+//! told. A stream that has lost a frame never delivers a later one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node::clock::{Clock, Instant};
@@ -14,7 +15,7 @@ use node::ids::PeerId;
 use node::transport::{Lane, NetError};
 use node::wire::Frame;
 use planner::plan::NodeId;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::link::Net;
 use crate::record::Recorder;
@@ -75,6 +76,30 @@ struct State {
     down_since: Vec<Option<Instant>>,
     /// When the partitions in force began.
     cut_since: Option<Instant>,
+    /// Which nodes have streams to which, or had since either started.
+    connected: BTreeSet<(NodeId, NodeId)>,
+    /// By node: whom it finds to refuse, and when.
+    refusals: Vec<VecDeque<(Instant, NodeId)>>,
+}
+
+impl State {
+    /// Lets those that were connected to `node` find out that it refuses.
+    fn refuse(&mut self, node: NodeId, now: Instant) -> Vec<NodeId> {
+        let others = (0..self.starts.len() as u32).map(NodeId);
+        let knew = |other: &NodeId| {
+            self.connected.contains(&(node, *other)) || self.connected.contains(&(*other, node))
+        };
+        let knew: Vec<NodeId> = others.filter(|other| *other != node).filter(knew).collect();
+        self.connected.retain(|(from, to)| *from != node && *to != node);
+        for other in &knew {
+            if let Some(told) = self.net.send(now.0, node, *other, Lane::Control, HANDSHAKE_BYTES) {
+                // There with the news, and once more there and back.
+                let at = Instant(now.0 + 3 * told.at_ns.saturating_sub(now.0));
+                self.refusals[other.index()].push_back((at, node));
+            }
+        }
+        knew
+    }
 }
 
 /// The wires of one run. A handle: clones share them.
@@ -82,6 +107,8 @@ struct State {
 pub struct Wires {
     state: Arc<Mutex<State>>,
     recorder: Recorder,
+    /// By node: there is a new refusal.
+    told: Arc<[Notify]>,
 }
 
 impl Wires {
@@ -93,8 +120,11 @@ impl Wires {
             starts: vec![0; nodes],
             down_since: vec![Some(Instant::default()); nodes],
             cut_since: None,
+            connected: BTreeSet::new(),
+            refusals: vec![VecDeque::new(); nodes],
         };
-        Self { state: Arc::new(Mutex::new(state)), recorder }
+        let told = (0..nodes).map(|_| Notify::new()).collect();
+        Self { state: Arc::new(Mutex::new(state)), recorder, told }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -113,15 +143,45 @@ impl Wires {
         let incarnation = state.starts[node.index()];
         state.starts[node.index()] += 1;
         state.down_since[node.index()] = None;
+        state.refusals[node.index()].clear();
         Life { node, incarnation }
     }
 
     /// Ends the node's life. False when it was down already.
     pub(crate) fn stop(&self, node: NodeId, now: Instant) -> bool {
-        let slot = &mut self.state().down_since[node.index()];
+        let mut state = self.state();
+        let slot = &mut state.down_since[node.index()];
         let was_up = slot.is_none();
         slot.get_or_insert(now);
+        if was_up {
+            for other in state.refuse(node, now) {
+                self.told[other.index()].notify_one();
+            }
+        }
         was_up
+    }
+
+    /// There is a stream from one to the other.
+    fn connect(&self, from: Life, to: Life) {
+        self.state().connected.insert((from.node, to.node));
+    }
+
+    /// The next peer that refuses `life`.
+    pub(crate) async fn refused<C: Clock>(&self, clock: &C, life: Life) -> PeerId {
+        loop {
+            let next = self.state().refusals[life.node.index()].front().copied();
+            let Some((at, node)) = next else {
+                self.told[life.node.index()].notified().await;
+                continue;
+            };
+            clock.sleep_until(at).await;
+            let mut state = self.state();
+            state.refusals[life.node.index()].pop_front();
+            let is_down = state.down_since[node.index()].is_some();
+            if is_down && state.net.reaches(life.node, node) && state.net.reaches(node, life.node) {
+                return PeerId::from_index(node.0);
+            }
+        }
     }
 
     /// Whether frames pass between two groups no more.
@@ -232,6 +292,7 @@ pub(crate) struct SendingEnd<C: Clock> {
 
 impl<C: Clock> SendingEnd<C> {
     pub(crate) fn new(wires: Wires, clock: C, from: Life, to: Life, lane: Lane) -> Self {
+        wires.connect(from, to);
         Self { wires, clock, from, to, lane, on_the_way: VecDeque::new(), doomed: None }
     }
 

@@ -11,7 +11,7 @@ use planner::units::fmt_bytes;
 use super::failure::Failure;
 use super::figures::{count, plural};
 use super::{print, print_json, serve};
-use crate::http::{Health, PlanHealth};
+use crate::http::{Health, PeerHealth, PlanHealth};
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -144,6 +144,9 @@ fn page(health: &Health) -> String {
             lost.join(", ")
         ),
     });
+    for peer in peers.iter().filter(|peer| !peer.ways.is_empty()) {
+        page.push_str(&format!("  way       {}\n", way(peer)));
+    }
     for (whom, what) in troubles {
         page.push_str(&format!("  trouble   {whom}: {what}\n"));
     }
@@ -159,6 +162,16 @@ fn page(health: &Health) -> String {
         page.push_str(&plan_page(plan, *epoch));
     }
     page
+}
+
+/// What is spoken with that peer, and why.
+fn way(peer: &PeerHealth) -> String {
+    let figures = peer
+        .ways
+        .iter()
+        .map(|(way, of)| format!("{way} {:.0} us and {}/s", of.frame_us, fmt_bytes(of.bytes_per_s as u64)));
+    let figures: Vec<String> = figures.collect();
+    format!("{} by {}: {}", peer.name, peer.way.as_deref().unwrap_or("?"), figures.join(", "))
 }
 
 fn plan_page(plan: &PlanHealth, epoch: u64) -> String {

@@ -38,6 +38,8 @@ struct Watch {
     asked: bool,
     missed: u32,
     suspected: bool,
+    /// Its process has ended, as far as the network can tell.
+    refuses: bool,
     /// It has answered since it is watched, or is lost.
     known: bool,
     /// Pinged as often as nodes of the plan.
@@ -114,7 +116,15 @@ impl Liveness {
         self.timers.clear();
         for (node, often, first) in peers {
             let lost = self.lost.contains(&node);
-            let fresh = Watch { due: first, asked: false, missed: 0, suspected: false, known: lost, often };
+            let fresh = Watch {
+                due: first,
+                asked: false,
+                missed: 0,
+                suspected: false,
+                refuses: false,
+                known: lost,
+                often,
+            };
             let watch = before.remove(&node).map_or(fresh, |old| Watch { often, ..old });
             self.timers.insert((watch.due, node));
             self.watched.insert(node, watch);
@@ -142,7 +152,7 @@ impl Liveness {
         }
         let newly_lost = watch.missed >= self.limits.ping_misses && self.lost.insert(node);
         if newly_lost {
-            watch.suspected = false;
+            (watch.suspected, watch.refuses) = (false, false);
             if !std::mem::replace(&mut watch.known, true) {
                 self.unknown -= 1;
             }
@@ -167,6 +177,8 @@ impl Liveness {
         let round_trips = self.rtt.get(&node).copied().unwrap_or_default() * self.limits.rtt_multiple;
         let base = if self.lost.contains(&node) {
             self.period * SELDOM
+        } else if watch.refuses {
+            self.limits.refused_patience.max(SHORTEST_PAUSE)
         } else if watch.suspected {
             self.limits.verify_period.max(SHORTEST_PAUSE)
         } else if watch.often || watch.missed > 0 {
@@ -223,7 +235,7 @@ impl Liveness {
 
     fn alive(&mut self, node: NodeId, now: Instant) {
         let Some(watch) = self.watched.get_mut(&node) else { return };
-        let was_suspected = std::mem::take(&mut watch.suspected);
+        let was_suspected = std::mem::take(&mut watch.suspected) | std::mem::take(&mut watch.refuses);
         (watch.asked, watch.missed) = (false, 0);
         if was_suspected {
             let pause = self.pause(node);
@@ -244,6 +256,18 @@ impl Liveness {
         let due =
             self.watched.get(&node).map_or(now, |w| if w.asked { w.due.min(now.after(pause)) } else { now });
         self.set_due(node, due);
+    }
+
+    /// Its connections ended and it refuses another. A process that has ended looks like that; so may a network that was
+    /// interrupted for a moment: it is asked once more, and the answer waited for a little.
+    pub(crate) fn refused(&mut self, node: NodeId, now: Instant) {
+        let Some(watch) = self.watched.get_mut(&node) else { return };
+        if watch.refuses || self.lost.contains(&node) || !self.rtt.contains_key(&node) {
+            return;
+        }
+        (watch.refuses, watch.asked) = (true, false);
+        watch.missed = watch.missed.max(self.limits.ping_misses.saturating_sub(1));
+        self.set_due(node, now);
     }
 }
 
@@ -328,6 +352,30 @@ mod tests {
         let verdicts = play(&mut liveness, at(1010), at(3000), Duration::ZERO, false);
         let bound = at(1010).after(Limits::default().verify_period * 4);
         assert!(verdicts.first().is_some_and(|(t, n)| *n == News::Lost(PEER) && *t <= bound), "{verdicts:?}");
+    }
+
+    #[test]
+    fn a_peer_that_refuses_is_asked_once_more_and_then_lost() {
+        let mut liveness = watching();
+        play(&mut liveness, at(0), at(1010), Duration::from_millis(2), true);
+        // A ping is under way: that it is not answered yet must not be held against the peer.
+        let now = liveness.next_due().unwrap_or_default();
+        liveness.tick(now);
+        liveness.take_news();
+        liveness.refused(PEER, now);
+        let patience = Limits::default().refused_patience;
+        let verdicts = play(&mut liveness, now, at(3000), Duration::ZERO, false);
+        assert_eq!(verdicts.first(), Some(&(now.after(patience), News::Lost(PEER))));
+    }
+
+    #[test]
+    fn a_peer_that_refuses_and_answers_all_the_same_is_kept() {
+        let mut liveness = watching();
+        play(&mut liveness, at(0), at(1010), Duration::from_millis(2), true);
+        liveness.refused(PEER, at(1010));
+        let soon = Limits::default().refused_patience - Duration::from_millis(10);
+        let verdicts = play(&mut liveness, at(1010), at(9000), soon, true);
+        assert!(!verdicts.iter().any(|(_, n)| matches!(n, News::Lost(_))), "{verdicts:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::ids::{PeerId, PlanId};
 use crate::interior::Interior;
 use crate::probe::Event;
 use crate::stage::LoadOrder;
-use crate::transport::Lane;
+use crate::transport::{Lane, Transport as _};
 use crate::wire::{Control, Frame};
 use crate::world::World;
 
@@ -99,6 +99,7 @@ pub(crate) async fn run<W: World>(
                 Some(Input::Noticed(Report::Loaded { plan, ok })) => core.loaded(node.now(), plan, ok),
                 None => return,
             },
+            peer = node.transport.refused() => core.refused(node.now(), peer),
             () = node.clock.sleep_until(due.unwrap_or_default()), if due.is_some() => core.tick(node.now()),
         }
     }

@@ -147,6 +147,21 @@ pub struct PeerHealth {
     pub name: String,
     /// Whether it answers.
     pub alive: bool,
+    /// What is spoken with it, `tcp` or `quic`.
+    #[serde(default)]
+    pub way: Option<String>,
+    /// What was measured of each way.
+    #[serde(default)]
+    pub ways: BTreeMap<String, WayHealth>,
+}
+
+/// What was measured of a way to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct WayHealth {
+    /// As many bytes as a token's activations there and back, microseconds.
+    pub frame_us: f64,
+    /// What a long transfer reached, bytes per second.
+    pub bytes_per_s: f64,
 }
 
 /// A plan.

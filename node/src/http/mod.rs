@@ -29,7 +29,8 @@ mod turns;
 
 pub use self::bounds::Bounds;
 pub use self::desk::{
-    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
+    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served,
+    StageHealth, WayHealth,
 };
 pub use self::entropy::session;
 pub use self::meter::Meter;

@@ -166,8 +166,10 @@ fn who_was_not_invited_cannot_join_and_says_why() {
     let model = smollm2();
     let nodes = mesh(&model, &[]);
     let stranger = "ff".repeat(32);
-    let start = Start { model: None, secret: &stranger, ..Start::new("stranger", &model) }.join(&[&nodes[0]]);
-    let (words, code) = start.fails();
-    assert_eq!(code, Some(1), "{words}");
-    assert!(words.contains("no invite"), "{words}");
+    for with in [None, Some(model.as_path())] {
+        let start = Start { model: with, secret: &stranger, ..Start::new("stranger", &model) };
+        let (words, code) = start.join(&[&nodes[0]]).fails();
+        assert_eq!(code, Some(1), "{words}");
+        assert!(words.contains("no invite"), "{words}");
+    }
 }

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 #![allow(clippy::disallowed_methods, reason = "real sockets live in real time")]
 
+mod relay;
+mod ways;
+
 use std::time::Duration;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,6 +47,7 @@ fn config(key: &Key, mesh: &MeshKey, listen: &str, join: Vec<Multiaddr>) -> NetC
         remembered: Vec::new(),
         announce: Announce::Only(Vec::new()),
         mdns: false,
+        only: None,
         frame_bytes: 1 << 20,
     }
 }

@@ -137,6 +137,13 @@ async fn read_all<W: World>(script: Script, clock: W::Clock, mut rx: <W::Transpo
     }
 }
 
+async fn hear_refusals<W: World>(script: Script, clock: W::Clock, transport: W::Transport) {
+    loop {
+        let peer = transport.refused().await;
+        script.note(clock.now(), SENDER, format!("refused by {}", peer.index()));
+    }
+}
+
 impl Play for Script {
     fn live<W: World>(&self, life: Life, doors: Doors<W>) -> impl Future<Output = ()> + 'static {
         let script = self.clone();
@@ -147,6 +154,11 @@ impl Play for Script {
                     tokio::spawn(read_all::<W>(script.clone(), doors.clock.clone(), rx));
                 }
             } else if life.node == SENDER && life.incarnation == 0 {
+                tokio::spawn(hear_refusals::<W>(
+                    script.clone(),
+                    doors.clock.clone(),
+                    doors.transport.clone(),
+                ));
                 match script.case {
                     Case::Burst { lane, frames, bytes } => burst(&script, &doors, lane, frames, bytes).await,
                     Case::Overtake => overtake(&script, &doors).await,
@@ -301,6 +313,27 @@ fn a_peer_that_comes_back_quickly_says_that_it_knows_no_such_stream() {
         assert!(closed[0] > 3 * SECOND && closed[0] < 3 * SECOND + SECOND / 2, "{world}: {log:?}");
         assert!(got(log).contains(&59), "{world}: {log:?}");
     });
+}
+
+#[test]
+fn a_peer_whose_process_died_refuses_once_and_one_behind_a_partition_is_silent() {
+    let crash = 2 * SECOND;
+    let cases = [
+        (vec![(crash, FaultKind::Crash(RECEIVER)), (4 * SECOND, FaultKind::Restart(RECEIVER))], 1),
+        (vec![(crash, FaultKind::Partition(vec![SENDER], vec![RECEIVER])), (4 * SECOND, FaultKind::Heal)], 0),
+        // Back before anybody has called again.
+        (vec![(crash, FaultKind::Crash(RECEIVER)), (crash + 1_000, FaultKind::Restart(RECEIVER))], 0),
+    ];
+    for (faults, refusals) in cases {
+        in_both(&fixture::lan(2), Case::Steady { seconds: 6 }, &faults, 8, |world, log| {
+            let refused = times(log, SENDER, "refused by 1");
+            assert_eq!(refused.len(), refusals, "{world} {faults:?}: {log:?}");
+            assert!(
+                refused.iter().all(|at| (crash..crash + SECOND / 10).contains(at)),
+                "{world}: {refused:?}"
+            );
+        });
+    }
 }
 
 #[test]

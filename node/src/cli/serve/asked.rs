@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::cli::arguments::LevelName;
 use crate::cli::failure::Failure;
 use crate::real::cpu::Residual;
+use crate::real::p2p::ways::Way;
 
 /// Serve a model to programs that speak OpenAI's API.
 ///
@@ -54,6 +55,9 @@ pub(in crate::cli) struct Serve {
     /// Tell others these addresses instead of those listened on; `none` for a node that only calls.
     #[arg(long, value_name = "ADDRESS|none", help_heading = "Mesh")]
     pub(super) announce: Vec<String>,
+    /// What to speak with other nodes: TCP, QUIC, or over each link the better of the two, as measured [default: auto].
+    #[arg(long, value_enum, value_name = "PROTOCOL", env = "MESHWRIGHT_PROTOCOL", help_heading = "Mesh")]
+    pub(super) protocol: Option<Protocol>,
     /// Do not look for members on this LAN.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Mesh")]
     pub(super) no_mdns: Option<bool>,
@@ -101,6 +105,30 @@ pub(in crate::cli) enum LogFormat {
     Text,
     /// One object a line.
     Json,
+}
+
+/// What nodes speak with each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(in crate::cli) enum Protocol {
+    /// Both; over each link the better one.
+    #[default]
+    Auto,
+    /// TCP alone.
+    Tcp,
+    /// QUIC alone, over UDP.
+    Quic,
+}
+
+impl Protocol {
+    /// The only one, if there is only one.
+    pub(super) fn only(self) -> Option<Way> {
+        match self {
+            Self::Auto => None,
+            Self::Tcp => Some(Way::Tcp),
+            Self::Quic => Some(Way::Quic),
+        }
+    }
 }
 
 /// What activations are between machines.
@@ -174,6 +202,7 @@ impl Serve {
             join: or(self.join, other.join),
             listen: or(self.listen, other.listen),
             announce: or(self.announce, other.announce),
+            protocol: self.protocol.or(other.protocol),
             no_mdns: self.no_mdns.or(other.no_mdns),
             secret: self.secret.or(other.secret),
             split: self.split.or(other.split),

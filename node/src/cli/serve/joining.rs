@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::limits::Limits;
 use crate::real::p2p::identity::{Key, KeyError};
 use crate::real::p2p::invite::{Invite, MeshKey, SCHEME};
+use crate::real::p2p::ways::Way;
 use crate::real::p2p::{Announce, Net, NetConfig};
 use crate::real::whole::write_whole;
 
@@ -43,7 +44,8 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
     };
     let mut remembered = remembered_addresses(home);
     remembered.retain(|address| !join.contains(address));
-    let listen = listening(&asked.listen)?;
+    let only = asked.protocol.unwrap_or_default().only();
+    let listen = listening(&asked.listen, only)?;
     let announce = match asked.announce.as_slice() {
         [] => Announce::Listening,
         [one] if one == "none" => Announce::Only(Vec::new()),
@@ -58,6 +60,7 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
         join,
         remembered,
         announce,
+        only,
         mdns: !asked.no_mdns.unwrap_or(false),
         frame_bytes: Limits::default().frame_bytes,
     })
@@ -125,14 +128,22 @@ pub(in crate::cli) fn is_port_free() -> bool {
 }
 
 /// Where to listen. Without a wish: the usual port, or any where that is taken.
-fn listening(asked: &[String]) -> Result<Vec<Multiaddr>, Failure> {
+fn listening(asked: &[String], only: Option<Way>) -> Result<Vec<Multiaddr>, Failure> {
+    let suits = |address: &Multiaddr| only.is_none_or(|only| Way::of(address) == Some(only));
     if !asked.is_empty() {
-        return asked.iter().map(|text| address(text, "--listen")).collect();
+        let all: Vec<_> = asked.iter().map(|text| address(text, "--listen")).collect::<Result<_, _>>()?;
+        return match all.iter().find(|address| !suits(address)) {
+            Some(other) => Err(Failure::Usage(format!(
+                "--listen: {other} is not of --protocol {}: leave out one of the two",
+                only.map_or("auto", Way::name)
+            ))),
+            None => Ok(all),
+        };
     }
     let port = if is_port_free() { PORT } else { 0 };
     let any = Multiaddr::from(std::net::Ipv4Addr::UNSPECIFIED);
     let quic = any.clone().with(Protocol::Udp(port)).with(Protocol::QuicV1);
-    Ok(vec![any.with(Protocol::Tcp(port)), quic])
+    Ok([any.with(Protocol::Tcp(port)), quic].into_iter().filter(suits).collect())
 }
 
 /// An address as libp2p writes it, or `HOST:PORT` for TCP.
@@ -164,6 +175,16 @@ mod tests {
         for wrong in ["", "here", "1.2.3.4", "/ip4/300.0.0.1/tcp/5"] {
             assert!(matches!(of(wrong), Err(Failure::Usage(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_node_listens_in_the_protocol_asked_for() {
+        let ways = |only| -> Vec<_> { listening(&[], only).unwrap().iter().filter_map(Way::of).collect() };
+        assert_eq!(ways(None), Way::ALL);
+        assert_eq!(ways(Some(Way::Tcp)), [Way::Tcp]);
+        assert_eq!(ways(Some(Way::Quic)), [Way::Quic]);
+        let why = listening(&["127.0.0.1:80".into()], Some(Way::Quic)).unwrap_err().to_string();
+        assert!(why.contains("/tcp/80") && why.contains("--protocol quic"), "{why}");
     }
 
     #[test]

@@ -20,7 +20,8 @@ use crate::control::Least;
 use crate::engine::{Engine, EngineError, Work};
 use crate::head::{Replies, Request};
 use crate::http::{
-    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served, StageHealth,
+    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served,
+    StageHealth, WayHealth,
 };
 use crate::ids::SessionId;
 use crate::limits::Limits;
@@ -28,9 +29,10 @@ use crate::node::{NodeConfig, NodeHandle, start};
 use crate::plans::Published;
 use crate::probe::{Event, Probe};
 use crate::real::cpu::{CpuEngine, EngineOptions};
-use crate::real::p2p::Net;
-use crate::real::p2p::ad::Fingerprint;
+use crate::real::p2p::ad::{Ad, Fingerprint};
 use crate::real::p2p::streams::P2p;
+use crate::real::p2p::ways::Way;
+use crate::real::p2p::{Figures, Net};
 use crate::world::{Doors, World};
 
 /// Tokens of context where nobody says.
@@ -337,13 +339,24 @@ impl Meshed {
     }
 
     fn peers(&self) -> Vec<PeerHealth> {
-        let connected = self.net.state().read(|state| state.members.clone());
-        self.net.roster().read(|roster| {
-            let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
-            others
-                .map(|ad| PeerHealth { name: ad.name.clone(), alive: connected.contains(&ad.peer) })
-                .collect()
-        })
+        let (members, connections) =
+            self.net.state().read(|state| (state.members.clone(), state.connections.clone()));
+        let peer = |ad: &Ad| {
+            let connection = connections.get(&ad.peer);
+            let way = |(way, figures): (&Way, &Figures)| {
+                let Figures { frame_us, bytes_per_s, .. } = *figures;
+                (way.name().to_owned(), WayHealth { frame_us, bytes_per_s })
+            };
+            PeerHealth {
+                name: ad.name.clone(),
+                alive: members.contains(&ad.peer),
+                way: connection.map(|connection| connection.used.name().to_owned()),
+                ways: connection.iter().flat_map(|connection| connection.measured.iter().map(way)).collect(),
+            }
+        };
+        self.net
+            .roster()
+            .read(|roster| roster.ads().filter(|ad| ad.peer != roster.own().peer).map(peer).collect())
     }
 
     fn proposal(&self, candidate: &Candidate) -> Proposal {

@@ -35,7 +35,7 @@ use crate::http::{Api, Bounds, Desk, Meter, Served, Server};
 use crate::real::cpu::{EngineOptions, Residual};
 use crate::real::gguf::fingerprint;
 use crate::real::p2p::ad::{Ad, Fingerprint, Offer};
-use crate::real::p2p::{HeaderError, Net, NetConfig};
+use crate::real::p2p::{HeaderError, Net, NetConfig, NetState};
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// Where the API listens where nobody says.
@@ -46,6 +46,9 @@ const CARRIERS: usize = 2;
 
 /// How long a machine without a model waits for others to offer one.
 const OFFER_WITHIN: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// How long another member may take to let in a node that one has turned away.
+const ANOTHER_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// A model's files, opened.
 struct Opened {
@@ -186,11 +189,14 @@ async fn run(prepared: Prepared) -> Result<(), Failure> {
     let meshed = Arc::new(Meshed::start(parts(&asked, net, opened, name, weights, clock)?));
     joining::remember(&home, meshed.net());
     let narrating = meshed.narrate(home.clone());
+    let turned_away = turned_away(meshed.net(), clock, !asked.join.is_empty());
+    tokio::pin!(turned_away);
     {
         let _bar = asked.model.as_deref().map(loading::bar);
         tokio::select! {
             biased;
             () = ending.asked() => return Err(Failure::Interrupted),
+            why = &mut turned_away => return Err(Failure::Join(why)),
             () = meshed.until_settled() => {}
         }
     }
@@ -198,10 +204,30 @@ async fn run(prepared: Prepared) -> Result<(), Failure> {
     let meter = Arc::new(Meter::new());
     meter.install();
     let desk: Arc<dyn Desk> = meshed.clone();
-    server.run(Api::new(desk, Bounds::default(), meter, clock), ending.asked()).await;
+    tokio::select! {
+        biased;
+        why = &mut turned_away => return Err(Failure::Join(why)),
+        () = server.run(Api::new(desk, Bounds::default(), meter, clock), ending.asked()) => {}
+    }
     meshed.leave().await;
     narrating.abort();
     Ok(())
+}
+
+/// Returns why, when this node was told to join and a member turns it away before any lets it in. While nobody answers
+/// it is not turned away: others may start later.
+async fn turned_away(net: &Net, clock: TokioClock, joins: bool) -> String {
+    let mut state = net.state();
+    let is_heard = |state: &NetState| state.refused.is_some() || !state.members.is_empty();
+    if joins && state.until(is_heard).await {
+        // Where several addresses were given, another member may know better.
+        let let_in = state.until(|state| !state.members.is_empty());
+        let is_member = clock.timeout_at(clock.now().after(ANOTHER_WITHIN), let_in).await == Ok(true);
+        if let Some(why) = state.read(|state| state.refused.clone()).filter(|_| !is_member) {
+            return why;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What the node is made of.

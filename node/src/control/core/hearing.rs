@@ -25,7 +25,7 @@ impl Core {
                 self.compare(now, node, status);
             }
             Control::Status(status) => self.compare(now, node, status),
-            Control::Suspect { peer } => self.suspect(now, peer),
+            Control::Suspect { peer, refuses } => self.look_into(now, peer, refuses),
             Control::Publish { id, plan, names } => self.published(now, id, &plan, &names),
             Control::Want { id } => self.tell_plan(node, id),
             Control::Serving { id, replicas } => self.serve(node, id, replicas),
@@ -92,7 +92,7 @@ impl Core {
         if !(hears_lower && self.is_planner()) || self.liveness.is_lost(node) {
             self.vouchers.remove(&node);
         } else if self.vouchers.insert(node) {
-            self.send(node, Control::Suspect { peer: status.planner });
+            self.send(node, Control::Suspect { peer: status.planner, refuses: false });
         }
     }
 

@@ -98,8 +98,8 @@ pub(crate) struct Core {
     vouchers: BTreeSet<NodeId>,
     /// The last life of each peer that has said how it is.
     lives: BTreeMap<NodeId, u64>,
-    /// Suspicions passed on lately.
-    passed_on: BTreeMap<NodeId, Instant>,
+    /// Suspicions passed on lately, those of peers that refuse apart.
+    passed_on: BTreeMap<(NodeId, bool), Instant>,
     actions: Vec<Action>,
 }
 
@@ -197,12 +197,24 @@ impl Core {
 
     /// A head of this or another node doubts a peer, or a stream to it broke.
     pub(crate) fn suspect(&mut self, now: Instant, peer: PeerId) {
+        self.look_into(now, peer, false);
+    }
+
+    /// A peer's connections to this or another node ended, and it refuses another.
+    pub(crate) fn refused(&mut self, now: Instant, peer: PeerId) {
+        self.look_into(now, peer, true);
+    }
+
+    fn look_into(&mut self, now: Instant, peer: PeerId, refuses: bool) {
         let Some(node) = self.view.id(peer).filter(|n| *n != self.me) else { return };
-        if self.liveness.is_watched(node) {
+        let passed_on = self.passed_on.get(&(node, refuses));
+        if self.liveness.is_watched(node) && refuses {
+            self.liveness.refused(node, now);
+        } else if self.liveness.is_watched(node) {
             self.liveness.suspect(node, now);
-        } else if !self.is_planner() && self.passed_on.get(&node).is_none_or(|until| now >= *until) {
-            self.passed_on.insert(node, now.after(self.limits.verify_period));
-            self.send(self.planner(), Control::Suspect { peer });
+        } else if !self.is_planner() && passed_on.is_none_or(|until| now >= *until) {
+            self.passed_on.insert((node, refuses), now.after(self.limits.verify_period));
+            self.send(self.planner(), Control::Suspect { peer, refuses });
         }
         self.turn(now);
     }

@@ -10,15 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use libp2p::StreamProtocol;
-use libp2p_stream::{Control, IncomingStreams};
 use planner::model::gguf::GgufFile;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::ad::Fingerprint;
 use super::for_members;
-use super::identity::their_name;
 use super::state::Shared;
+use super::ways::Arrivals;
 use crate::ids::PeerId;
 use crate::real::gguf::{self, Part, fingerprint};
 
@@ -60,7 +59,7 @@ pub enum HeaderError {
 }
 
 /// Answers members that ask.
-pub(super) async fn answer(shared: Arc<Shared>, streams: IncomingStreams, files: Files) {
+pub(super) async fn answer(shared: Arc<Shared>, streams: Arrivals, files: Files) {
     let send = |mut stream| {
         let files = Arc::clone(&files);
         async move { send(&mut stream, &files).await }
@@ -93,7 +92,6 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S, files: &Files) 
 /// Fetches the header of a model that `peer` offers into `folder`, unless it is there. Gives the first file.
 pub(super) async fn fetch(
     shared: &Shared,
-    mut control: Control,
     peer: PeerId,
     wanted: Fingerprint,
     folder: &Path,
@@ -102,9 +100,8 @@ pub(super) async fn fetch(
     if let Some(first) = kept(&folder, &wanted) {
         return Ok(first);
     }
-    let name = their_name(peer).ok_or(HeaderError::Unreachable)?;
     let all = async {
-        let stream = control.open_stream(name, HEADERS).await.map_err(|_| HeaderError::Unreachable)?;
+        let stream = shared.open(peer, HEADERS).await.ok_or(HeaderError::Unreachable)?;
         receive(&mut stream.compat(), wanted, &folder).await
     };
     let came = shared.within(FETCH_WITHIN, all).await.unwrap_or(Err(HeaderError::Unreachable));

@@ -7,13 +7,11 @@ use std::time::Duration;
 
 use futures::AsyncWriteExt as _;
 use libp2p::StreamProtocol;
-use libp2p_stream::Control;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::ad::{AD_MAX, Signed};
-use super::identity::their_name;
 use super::roster::Known;
 use super::state::Shared;
 use crate::ids::PeerId;
@@ -97,10 +95,9 @@ fn understand(bytes: &[u8]) -> Result<Word, Ended> {
 }
 
 /// Meets a connected peer: proves that this node belongs to the mesh, then tells what is new. Ends with the connection.
-pub(super) async fn greet(shared: Arc<Shared>, mut control: Control, peer: PeerId) -> Ended {
-    let Some(name) = their_name(peer) else { return Ended::Garbage("a name without a key") };
-    let opening = shared.within(HELLO_WITHIN, control.open_stream(name, MEETING)).await;
-    let Ok(Ok(stream)) = opening else { return Ended::Garbage("it has no meeting protocol") };
+pub(super) async fn greet(shared: Arc<Shared>, peer: PeerId) -> Ended {
+    let opening = shared.within(HELLO_WITHIN, shared.open(peer, MEETING)).await;
+    let Ok(Some(stream)) = opening else { return Ended::Garbage("it has no meeting protocol") };
     let (mut heard, mut said) = tokio::io::split(stream.compat());
     let proof = shared.mesh.proof(shared.me, peer);
     if let Err(ended) = say(&shared, &mut said, &Word::Hello { proof }).await {

@@ -2,48 +2,56 @@
 //!
 //! * [`identity`]: who a node is. [`invite`]: the secret of a mesh, and tokens.
 //! * [`ad`]: what a machine says of itself. [`roster`]: what is known of all of them, and the fleet that makes.
-//! * `meeting`: how members prove that they are, and pass news on. `probing`: how fast the way between two of them is.
-//! * `headers`: what a machine without a model's files needs to speak for it.
-//! * `swarm`: connections, on a thread of their own. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
+//! * `meeting`: how members prove that they are, and pass news on. `headers`: what a machine without a model's files needs
+//!   to speak for it.
+//! * [`ways`]: TCP and QUIC. `probing`: how fast they are. `choosing`: the better one. `moving`: lanes change over to it.
+//! * `swarm`: connections, on a thread of their own, and `calling`. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
 //!   looked at.
 
 pub mod ad;
+mod calling;
+mod choosing;
 mod headers;
 pub mod identity;
 pub mod invite;
 mod meeting;
+mod moving;
 mod news;
 mod probing;
 pub mod roster;
 mod state;
 pub mod streams;
 mod swarm;
+pub mod ways;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
-use libp2p_stream::IncomingStreams;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
+pub use self::choosing::Figures;
 pub use self::headers::HeaderError;
 pub use self::news::News;
-pub use self::state::NetState;
+pub use self::state::{Connection, NetState};
 
 use self::ad::{Ad, Fingerprint};
 use self::headers::Files;
 use self::identity::{Key, our_name};
 use self::invite::{Invite, MeshKey};
 use self::meeting::Ended;
+use self::moving::Lines;
 use self::roster::Roster;
 use self::state::Shared;
-use self::streams::{INCOMING_MAX, Incoming, P2p, Received};
+use self::streams::{INCOMING_MAX, Incoming, P2p, REFUSED_MAX, Received};
 use self::swarm::{Driver, Order};
+use self::ways::{Arrivals, Way};
 use crate::clock::TokioClock;
 use crate::ids::PeerId;
 use crate::transport::Lane;
@@ -74,6 +82,8 @@ pub struct NetConfig {
     pub announce: Announce,
     /// Find members on this LAN.
     pub mdns: bool,
+    /// The only way to call others; `None` for both, and the better one of them.
+    pub only: Option<Way>,
     /// Largest frame accepted, bytes.
     pub frame_bytes: u32,
 }
@@ -127,6 +137,12 @@ impl Net {
         self.transport.clone()
     }
 
+    /// The runtime of the network's thread. What runs there hands frames over without waking another thread; it must not
+    /// compute.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.transport.shared.runtime.clone()
+    }
+
     /// How the network is, now and as it changes.
     pub fn state(&self) -> News<NetState> {
         News::new(&self.transport.shared.state)
@@ -158,8 +174,7 @@ impl Net {
         wanted: Fingerprint,
         folder: &Path,
     ) -> Result<PathBuf, HeaderError> {
-        let control = self.transport.control.clone();
-        headers::fetch(&self.transport.shared, control, peer, wanted, folder).await
+        headers::fetch(&self.transport.shared, peer, wanted, folder).await
     }
 
     /// Bytes received so far.
@@ -223,7 +238,7 @@ fn run(
 type Tasks = Vec<tokio::task::JoinHandle<()>>;
 
 fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks), NetError> {
-    let NetConfig { key, mesh, listen, join, remembered, announce, mdns, frame_bytes } = config;
+    let NetConfig { key, mesh, listen, join, remembered, announce, mdns, only, frame_bytes } = config;
     let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
     for address in listen {
         let listening = swarm.listen_on(address.clone());
@@ -231,36 +246,59 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
     }
     #[expect(clippy::disallowed_methods, reason = "the network's own clock begins here")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
+    let (refusals, refused) = mpsc::channel(REFUSED_MAX);
     let shared = Arc::new(Shared {
         me: key.peer(),
         mesh,
         frame_bytes,
         clock,
         runtime: tokio::runtime::Handle::current(),
+        doors: swarm.behaviour().doors(),
+        connections: AtomicU64::new(0),
+        lines: Lines::default(),
         roster: watch::Sender::new(Roster::new(key, ad)),
         state: watch::Sender::new(NetState::default()),
         received: Received::default(),
+        refused: refusals,
     });
-    let mut control = swarm.behaviour().control();
     let (order, orders) = mpsc::channel(64);
     let (queue, incoming) = mpsc::channel(INCOMING_MAX);
-    let mut tasks = Vec::new();
-    let taken = |_| NetError::Setup("a protocol is spoken twice".into());
+    let tasks = listen_to(&shared, &order, &queue, files)
+        .map_err(|_| NetError::Setup("a protocol is spoken twice".into()))?
+        .into_iter()
+        .chain([
+            tokio::spawn(probing::measure(Arc::clone(&shared), order.clone())),
+            tokio::spawn(tell_addresses(Arc::clone(&shared), announce)),
+        ]);
+    let (incoming, refused) = (Arc::new(Mutex::new(incoming)), Arc::new(Mutex::new(refused)));
+    let transport = P2p { shared: Arc::clone(&shared), incoming, refused };
+    let (tasks, doors) = (tasks.collect(), calling::doors(join, remembered));
+    Ok((transport, Driver::new(swarm, shared, (order, orders), doors, only), tasks))
+}
+
+/// Takes the streams of every protocol.
+fn listen_to(
+    shared: &Arc<Shared>,
+    order: &mpsc::Sender<Order>,
+    queue: &mpsc::Sender<Incoming>,
+    files: Files,
+) -> Result<Tasks, libp2p_stream::AlreadyRegistered> {
+    let (mut tasks, doors) = (Tasks::new(), &shared.doors);
     for lane in Lane::ALL {
-        let streams = control.accept(streams::protocol(lane)).map_err(taken)?;
-        tasks.push(tokio::spawn(sort(Arc::clone(&shared), lane, streams, queue.clone())));
+        let streams = doors.accept(&streams::protocol(lane))?;
+        tasks.push(tokio::spawn(sort(Arc::clone(shared), lane, streams, queue.clone())));
     }
-    let meetings = control.accept(meeting::MEETING).map_err(taken)?;
-    tasks.push(tokio::spawn(meet(Arc::clone(&shared), meetings, order.clone())));
-    let probes = control.accept(probing::PROBING).map_err(taken)?;
-    tasks.push(tokio::spawn(probing::answer(Arc::clone(&shared), probes)));
-    let asked = control.accept(headers::HEADERS).map_err(taken)?;
-    tasks.push(tokio::spawn(headers::answer(Arc::clone(&shared), asked, files)));
-    tasks.push(tokio::spawn(probing::measure(Arc::clone(&shared), control.clone())));
-    tasks.push(tokio::spawn(tell_addresses(Arc::clone(&shared), announce)));
-    let incoming = Arc::new(Mutex::new(incoming));
-    let transport = P2p { shared: Arc::clone(&shared), control, incoming };
-    Ok((transport, Driver::new(swarm, shared, (order, orders), join, remembered), tasks))
+    let meetings = doors.accept(&meeting::MEETING)?;
+    tasks.push(tokio::spawn(meet(Arc::clone(shared), meetings, order.clone())));
+    let probes = doors.accept(&probing::PROBING)?;
+    tasks.push(tokio::spawn(probing::answer(Arc::clone(shared), probes)));
+    let decisions = doors.accept(&choosing::CHOOSING)?;
+    tasks.push(tokio::spawn(choosing::agree(Arc::clone(shared), decisions, order.clone())));
+    let moving = doors.accept(&moving::MOVING)?;
+    tasks.push(tokio::spawn(moving::take(Arc::clone(shared), moving)));
+    let asked = doors.accept(&headers::HEADERS)?;
+    tasks.push(tokio::spawn(headers::answer(Arc::clone(shared), asked, files)));
+    Ok(tasks)
 }
 
 /// What is behind an error: those around it only say that there was one.
@@ -274,8 +312,8 @@ fn root(error: &dyn std::error::Error) -> String {
 }
 
 /// Hands members' streams of one lane to the node. Others' are dropped.
-async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: IncomingStreams, queue: mpsc::Sender<Incoming>) {
-    while let Some((peer, stream)) = streams.next().await {
+async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: Arrivals, queue: mpsc::Sender<Incoming>) {
+    while let Some((peer, _, stream)) = streams.next().await {
         if let Some(peer) = our_name(&peer).filter(|peer| shared.is_member(*peer))
             && queue.try_send((peer, lane, stream)).is_err()
         {
@@ -287,7 +325,7 @@ async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: IncomingStreams, que
 /// Works on members' streams, `most` of them at once and each for so long at most. Others' are dropped.
 async fn for_members<F>(
     shared: Arc<Shared>,
-    mut streams: IncomingStreams,
+    mut streams: Arrivals,
     most: usize,
     within: Duration,
     work: impl Fn(Compat<libp2p::Stream>) -> F,
@@ -295,7 +333,7 @@ async fn for_members<F>(
     F: Future + Send + 'static,
 {
     let mut working = tokio::task::JoinSet::new();
-    while let Some((peer, stream)) = streams.next().await {
+    while let Some((peer, _, stream)) = streams.next().await {
         while working.try_join_next().is_some() {}
         let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
         if is_member && working.len() < most {
@@ -310,9 +348,9 @@ async fn for_members<F>(
 /// Meetings that may be under way at once.
 const MEETINGS_MAX: usize = 8192;
 
-async fn meet(shared: Arc<Shared>, mut streams: IncomingStreams, order: mpsc::Sender<Order>) {
+async fn meet(shared: Arc<Shared>, mut streams: Arrivals, order: mpsc::Sender<Order>) {
     let mut meetings = tokio::task::JoinSet::new();
-    while let Some((peer, stream)) = streams.next().await {
+    while let Some((peer, _, stream)) = streams.next().await {
         while meetings.try_join_next().is_some() {}
         let Some(peer) = our_name(&peer).filter(|_| meetings.len() < MEETINGS_MAX) else { continue };
         let (shared, order) = (Arc::clone(&shared), order.clone());

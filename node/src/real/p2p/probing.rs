@@ -1,20 +1,24 @@
-//! How fast the way to a member is: a few echoes for the round trip, one long transfer for the bandwidth. Of two members
-//! the lower one measures, when they meet and again from time to time.
+//! How fast the ways to a member are: a few echoes for the round trip, frames as large as a token's activations there and
+//! back, one long transfer for the bandwidth. Of two members the lower one measures, when they meet, when another way has
+//! opened, and again from time to time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::StreamProtocol;
-use libp2p_stream::{Control, IncomingStreams};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio_util::compat::FuturesAsyncReadCompatExt as _;
+use tokio::sync::mpsc;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 use super::ad::Measured;
+use super::choosing::{self, Both, Figures};
 use super::for_members;
 use super::identity::their_name;
-use super::state::Shared;
-use crate::clock::Clock as _;
+use super::state::{Connection, Shared};
+use super::swarm::Order;
+use super::ways::{Arrivals, Way};
+use crate::clock::{Clock as _, Instant};
 use crate::ids::PeerId;
 
 /// The protocol of probes.
@@ -24,6 +28,12 @@ pub(super) const PROBING: StreamProtocol = StreamProtocol::new("/meshwright/prob
 const ECHOES: usize = 8;
 /// Bytes of an echo.
 const ECHO: u32 = 64;
+/// Frames there and back, of which the middle one counts. Ways take turns, so that each meets the same machine.
+const FRAMES: usize = 15;
+/// Bytes of one: the activations of a token in 16 bits, of a model of 4,096 channels.
+const FRAME: u32 = 8 << 10;
+/// Set in a length: so many bytes are wanted back, not one.
+const BACK: u32 = 1 << 31;
 /// The long transfer grows from this ...
 const TRANSFER_FIRST: u32 = 256 << 10;
 /// ... to this, until it takes long enough to tell: bytes.
@@ -41,47 +51,62 @@ const NEWS: f64 = 0.1;
 /// Members that may be probing this node at once.
 const PROBES_MAX: usize = 16;
 
-/// Answers members' probes: each is a length, so many bytes, and gets one byte back.
-pub(super) async fn answer(shared: Arc<Shared>, streams: IncomingStreams) {
+/// Answers members' probes: each is a length, so many bytes, and gets one byte back, or as many.
+pub(super) async fn answer(shared: Arc<Shared>, streams: Arrivals) {
     let echo = |mut stream| async move { echo(&mut stream).await };
     for_members(shared, streams, PROBES_MAX, PROBE_WITHIN, echo).await;
 }
 
 async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> std::io::Result<()> {
     loop {
-        let length = stream.read_u32().await?;
-        if length > TRANSFER_LAST {
+        let word = stream.read_u32().await?;
+        let length = word & !BACK;
+        let is_frame = word & BACK != 0;
+        if length > if is_frame { FRAME } else { TRANSFER_LAST } {
             return Err(std::io::ErrorKind::InvalidData.into());
         }
         tokio::io::copy(&mut (&mut *stream).take(u64::from(length)), &mut tokio::io::sink()).await?;
-        stream.write_u8(1).await?;
+        let back = if is_frame { vec![0; length as usize] } else { vec![1] };
+        stream.write_all(&back).await?;
         stream.flush().await?;
     }
 }
 
-/// Measures the ways to members as they come, and again from time to time.
-pub(super) async fn measure(shared: Arc<Shared>, control: Control) {
+/// What was measured when, and of which connection.
+struct Done {
+    due: Instant,
+    number: u64,
+    open: BTreeSet<Way>,
+}
+
+impl Done {
+    fn holds(&self, now: Instant, connection: &Connection) -> bool {
+        now < self.due && self.number == connection.number && connection.open.is_subset(&self.open)
+    }
+}
+
+/// Measures the ways to members as they open, and again from time to time.
+pub(super) async fn measure(shared: Arc<Shared>, order: mpsc::Sender<Order>) {
     let mut state = shared.state.subscribe();
-    let mut due = BTreeMap::new();
+    let mut done: BTreeMap<PeerId, Done> = BTreeMap::new();
     loop {
-        let members: Vec<PeerId> = state.borrow_and_update().members.iter().copied().collect();
-        due.retain(|peer, _| members.contains(peer));
-        for peer in members.into_iter().filter(|peer| shared.me < *peer) {
-            let now = shared.clock.now();
-            if due.get(&peer).is_some_and(|due| now < *due) {
-                continue;
-            }
-            let link = shared.within(PROBE_WITHIN, probe(&shared, control.clone(), peer)).await;
-            let pause = match link {
-                Ok(Some(link)) => {
-                    tell(&shared, link);
-                    AGAIN
-                }
-                Ok(None) | Err(_) => RETRY,
-            };
-            due.insert(peer, shared.clock.now().after(pause));
+        let mut connections = {
+            let state = state.borrow_and_update();
+            let mut connections = state.connections.clone();
+            connections.retain(|peer, _| shared.me < *peer && state.members.contains(peer));
+            connections
+        };
+        done.retain(|peer, _| connections.contains_key(peer));
+        let now = shared.clock.now();
+        connections
+            .retain(|peer, connection| !done.get(peer).is_some_and(|done| done.holds(now, connection)));
+        for (peer, connection) in connections {
+            let is_settled = settle(&shared, peer, &connection, &order).await;
+            let due = shared.clock.now().after(if is_settled { AGAIN } else { RETRY });
+            done.insert(peer, Done { due, number: connection.number, open: connection.open });
         }
-        let again = due.values().min().copied().unwrap_or_else(|| shared.clock.now().after(AGAIN));
+        let again = done.values().map(|done| done.due).min();
+        let again = again.unwrap_or_else(|| shared.clock.now().after(AGAIN));
         tokio::select! {
             biased;
             changed = state.changed() => if changed.is_err() { return },
@@ -90,40 +115,118 @@ pub(super) async fn measure(shared: Arc<Shared>, control: Control) {
     }
 }
 
-async fn probe(shared: &Shared, mut control: Control, peer: PeerId) -> Option<Measured> {
-    let stream = control.open_stream(their_name(peer)?, PROBING).await.ok()?;
-    let mut stream = stream.compat();
-    let mut least = f64::INFINITY;
-    for _ in 0..ECHOES {
-        least = least.min(send(shared, &mut stream, ECHO).await.ok()?.as_secs_f64());
+/// Measures the ways to one member, chooses where there are two, and tells the mesh. Gives whether all of that was done.
+async fn settle(
+    shared: &Arc<Shared>,
+    peer: PeerId,
+    connection: &Connection,
+    order: &mpsc::Sender<Order>,
+) -> bool {
+    let measuring = probe(shared, peer, &connection.open);
+    let Ok(Some(measured)) = shared.within(PROBE_WITHIN, measuring).await else { return false };
+    let way = choosing::better(connection.used, &measured);
+    let Some(figures) = measured.get(&way).copied() else { return false };
+    tell(shared, peer, figures);
+    let is_news = measured.len() > 1 || way != connection.used;
+    let agreed = !is_news || choosing::tell(shared, peer, way, &measured).await;
+    if agreed {
+        shared.use_way(peer, way, measured, order).await;
     }
-    let mut length = TRANSFER_FIRST;
-    let bytes_per_s = loop {
-        let took = send(shared, &mut stream, length).await.ok()?;
-        if took >= TELLING || length >= TRANSFER_LAST {
-            break f64::from(length) / (took.as_secs_f64() - least).max(1e-6);
-        }
-        length *= 4;
-    };
-    Some(Measured { peer, round_trip_us: least * 1e6, bytes_per_s })
+    agreed
 }
 
+/// Measures these ways in turn. One that cannot be measured is left out.
+async fn probe(shared: &Shared, peer: PeerId, ways: &BTreeSet<Way>) -> Option<Both> {
+    let mut probes = Vec::new();
+    for way in ways {
+        if let Some(stream) = shared.doors.open(their_name(peer)?, *way, PROBING).await {
+            probes.push(Probe {
+                way: *way,
+                stream: stream.compat(),
+                frames: Vec::new(),
+                least: f64::INFINITY,
+            });
+        }
+    }
+    let mut failed = BTreeSet::new();
+    for turn in 0..ECHOES + FRAMES {
+        for probe in &mut probes {
+            if failed.contains(&probe.way) {
+                continue;
+            }
+            let took = if turn < ECHOES { probe.echo(shared).await } else { probe.frame(shared).await };
+            if took.is_err() {
+                failed.insert(probe.way);
+            }
+        }
+    }
+    let mut measured = Both::new();
+    for mut probe in probes.into_iter().filter(|probe| !failed.contains(&probe.way)) {
+        if let Ok(figures) = probe.finish(shared).await {
+            measured.insert(probe.way, figures);
+        }
+    }
+    Some(measured)
+}
+
+struct Probe {
+    way: Way,
+    stream: Compat<libp2p::Stream>,
+    /// Microseconds.
+    frames: Vec<f64>,
+    /// The least round trip, seconds.
+    least: f64,
+}
+
+impl Probe {
+    async fn echo(&mut self, shared: &Shared) -> std::io::Result<()> {
+        let took = send(shared, &mut self.stream, ECHO).await?;
+        self.least = self.least.min(took.as_secs_f64());
+        Ok(())
+    }
+
+    async fn frame(&mut self, shared: &Shared) -> std::io::Result<()> {
+        let took = send(shared, &mut self.stream, FRAME | BACK).await?;
+        self.frames.push(took.as_secs_f64() * 1e6);
+        Ok(())
+    }
+
+    async fn finish(&mut self, shared: &Shared) -> std::io::Result<Figures> {
+        let mut length = TRANSFER_FIRST;
+        let bytes_per_s = loop {
+            let took = send(shared, &mut self.stream, length).await?;
+            if took >= TELLING || length >= TRANSFER_LAST {
+                break f64::from(length) / (took.as_secs_f64() - self.least).max(1e-6);
+            }
+            length *= 4;
+        };
+        self.frames.sort_by(f64::total_cmp);
+        let frame_us = self.frames.get(self.frames.len() / 2).copied().unwrap_or_default();
+        Ok(Figures { round_trip_us: self.least * 1e6, frame_us, bytes_per_s })
+    }
+}
+
+/// Sends so many bytes and waits for what comes back.
 async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
     shared: &Shared,
     stream: &mut S,
-    length: u32,
+    word: u32,
 ) -> std::io::Result<Duration> {
-    let mut bytes = vec![0; length as usize + 4];
-    bytes[..4].copy_from_slice(&length.to_be_bytes());
+    let length = (word & !BACK) as usize;
+    let mut bytes = vec![0; length + 4];
+    bytes[..4].copy_from_slice(&word.to_be_bytes());
+    let mut back = vec![0; if word & BACK == 0 { 1 } else { length }];
     let began = shared.clock.now();
     stream.write_all(&bytes).await?;
     stream.flush().await?;
-    stream.read_u8().await?;
+    stream.read_exact(&mut back).await?;
     Ok(shared.clock.now().since(began))
 }
 
 /// Tells the mesh, if it is news.
-fn tell(shared: &Shared, link: Measured) {
+fn tell(shared: &Shared, peer: PeerId, figures: Figures) {
+    let Figures { round_trip_us, bytes_per_s, .. } = figures;
+    let link = Measured { peer, round_trip_us, bytes_per_s };
     let is_near = |a: f64, b: f64| (a - b).abs() <= NEWS * a.max(b);
     let same = |old: &Measured| {
         is_near(old.round_trip_us, link.round_trip_us) && is_near(old.bytes_per_s, link.bytes_per_s)

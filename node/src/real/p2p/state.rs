@@ -1,28 +1,50 @@
 //! What the network's thread and the node share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, StreamProtocol};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
+use super::choosing::Both;
+use super::identity::their_name;
 use super::invite::MeshKey;
+use super::moving::Lines;
 use super::roster::Roster;
 use super::streams::Received;
+use super::swarm::Order;
+use super::ways::{Doors, Way};
 use crate::clock::{Clock as _, Elapsed, TokioClock};
 use crate::ids::PeerId;
 
 /// How long a stream may take to end in good order.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
 
+/// How a peer is connected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Connection {
+    /// Grows with every connection to anybody: a peer that was gone meanwhile is connected anew.
+    pub number: u64,
+    /// The ways that are open.
+    pub open: BTreeSet<Way>,
+    /// The one that lanes use.
+    pub used: Way,
+    /// What was measured of each.
+    pub measured: Both,
+}
+
 /// How the network is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct NetState {
     /// Where this node listens.
     pub listening: Vec<Multiaddr>,
     /// Members that are connected and have proved that they are.
     pub members: BTreeSet<PeerId>,
+    /// How each peer is connected, member or not.
+    pub connections: BTreeMap<PeerId, Connection>,
     /// Why a member turned this node away, until another one does not.
     pub refused: Option<String>,
     /// What went wrong last with whom, for people: refusals, addresses where nobody answers.
@@ -36,9 +58,15 @@ pub(super) struct Shared {
     pub(super) frame_bytes: u32,
     pub(super) clock: TokioClock,
     pub(super) runtime: Handle,
+    pub(super) doors: Doors,
+    /// Connections so far.
+    pub(super) connections: AtomicU64,
+    pub(super) lines: Lines,
     pub(super) roster: watch::Sender<Roster>,
     pub(super) state: watch::Sender<NetState>,
     pub(super) received: Received,
+    /// Peers that are gone and refuse to be called again.
+    pub(super) refused: mpsc::Sender<PeerId>,
 }
 
 /// Troubles that are remembered at once.
@@ -60,11 +88,68 @@ impl Shared {
         }
     }
 
-    /// The last connection to it is gone.
-    pub(super) fn dismiss(&self, peer: PeerId) {
-        if self.state.send_if_modified(|state| state.members.remove(&peer)) {
+    /// A connection to it is there.
+    pub(super) fn opened(&self, peer: PeerId, way: Way) {
+        let number = self.connections.fetch_add(1, Ordering::Relaxed);
+        self.state.send_modify(|state| {
+            let fresh = Connection { number, open: BTreeSet::new(), used: way, measured: Both::new() };
+            state.connections.entry(peer).or_insert(fresh).open.insert(way);
+        });
+    }
+
+    /// The last connection to it that way is gone, but there is one the other way.
+    pub(super) fn closed(&self, peer: PeerId, way: Way) {
+        self.state.send_modify(|state| {
+            if let Some(connection) = state.connections.get_mut(&peer) {
+                connection.open.remove(&way);
+                connection.used = way.other();
+            }
+        });
+    }
+
+    /// The way that lanes to it use.
+    pub(super) fn used(&self, peer: PeerId) -> Option<Way> {
+        self.state.borrow().connections.get(&peer).map(|connection| connection.used)
+    }
+
+    /// From now on lanes to it use that way, if it is open: those that are there move.
+    pub(super) async fn use_way(
+        self: &Arc<Self>,
+        peer: PeerId,
+        way: Way,
+        measured: Both,
+        order: &mpsc::Sender<Order>,
+    ) {
+        let mut is_other = false;
+        self.state.send_modify(|state| {
+            if let Some(connection) = state.connections.get_mut(&peer).filter(|c| c.open.contains(&way)) {
+                is_other = std::mem::replace(&mut connection.used, way) != way;
+                connection.measured = measured;
+            }
+        });
+        tracing::info!(?peer, way = way.name(), is_other, "the better way was measured");
+        if is_other {
+            self.move_lines(peer);
+            let _ = order.send(Order::Moved(peer)).await;
+        }
+    }
+
+    /// A stream to it over the way in use; `None` when it cannot be had.
+    pub(super) async fn open(&self, peer: PeerId, protocol: StreamProtocol) -> Option<libp2p::Stream> {
+        self.doors.open(their_name(peer)?, self.used(peer)?, protocol).await
+    }
+
+    /// The last connection to it is gone. Gives whether it was a member.
+    pub(super) fn dismiss(&self, peer: PeerId) -> bool {
+        let mut was_member = false;
+        self.state.send_modify(|state| {
+            state.connections.remove(&peer);
+            was_member = state.members.remove(&peer);
+        });
+        if was_member {
             tracing::info!(peer = ?peer, name = self.name(peer), "member gone");
         }
+        was_member
     }
 
     fn name(&self, peer: PeerId) -> String {

@@ -3,21 +3,24 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use futures::AsyncWriteExt as _;
 use libp2p::StreamProtocol;
-use libp2p_stream::Control;
+use tokio::io::AsyncReadExt as _;
 use tokio::sync::{Mutex, mpsc};
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, FuturesAsyncWriteCompatExt as _};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 use super::identity::their_name;
+use super::moving::Line;
 use super::state::Shared;
-use crate::framed::{read_frame, write_frame};
+use crate::framed::read_frame;
 use crate::ids::PeerId;
 use crate::transport::{Lane, NetError, Rx, Transport, Tx};
 use crate::wire::{Frame, StepInput};
 
 /// Streams of peers that wait to be taken by the node. What comes beyond is dropped, and opened again by its peer.
 pub(super) const INCOMING_MAX: usize = 256;
+
+/// Peers that refuse and were not asked for yet. What comes beyond is found out by pings.
+pub(super) const REFUSED_MAX: usize = 64;
 
 /// The protocol of a lane.
 pub(super) fn protocol(lane: Lane) -> StreamProtocol {
@@ -81,48 +84,70 @@ impl Received {
 #[derive(Clone)]
 pub struct P2p {
     pub(super) shared: Arc<Shared>,
-    pub(super) control: Control,
     pub(super) incoming: Arc<Mutex<mpsc::Receiver<Incoming>>>,
+    pub(super) refused: Arc<Mutex<mpsc::Receiver<PeerId>>>,
 }
 
 /// Sends frames to a peer. Dropped, it ends the stream in good order.
 pub struct P2pTx {
-    stream: Option<Compat<libp2p::Stream>>,
+    line: Arc<Line>,
     shared: Arc<Shared>,
 }
 
 /// Receives frames of a peer.
 pub struct P2pRx {
+    peer: PeerId,
+    /// What its opener calls it; none until that is read.
+    number: Option<u64>,
     stream: Compat<libp2p::Stream>,
     shared: Arc<Shared>,
 }
 
 impl Tx for P2pTx {
     async fn send(&mut self, frame: Frame) -> Result<(), NetError> {
-        let Some(stream) = self.stream.as_mut() else { return Err(NetError::Closed) };
-        write_frame(stream, &frame).await
+        self.line.send(&frame).await
     }
 }
 
 impl Drop for P2pTx {
     fn drop(&mut self) {
-        let Some(stream) = self.stream.take() else { return };
-        // A stream that is only dropped is reset, and what it carried last may be lost.
-        let mut stream = stream.into_inner();
-        let shared = Arc::clone(&self.shared);
-        self.shared.runtime.spawn(async move {
-            let _ = shared.within(super::state::CLOSING, stream.close()).await;
-        });
+        self.shared.end_line(Arc::clone(&self.line));
+    }
+}
+
+impl P2pRx {
+    async fn number(&mut self) -> Result<u64, NetError> {
+        if let Some(number) = self.number {
+            return Ok(number);
+        }
+        let number = self.stream.read_u64().await.map_err(|_| NetError::Closed)?;
+        self.shared.lines.receives(self.peer, number);
+        self.number = Some(number);
+        Ok(number)
     }
 }
 
 impl Rx for P2pRx {
     async fn recv(&mut self) -> Result<Option<Frame>, NetError> {
-        let frame = read_frame(&mut self.stream, self.shared.frame_bytes).await?;
-        if let Some(frame) = &frame {
-            self.shared.received.count(frame);
+        let number = self.number().await?;
+        loop {
+            if let Some(frame) = read_frame(&mut self.stream, self.shared.frame_bytes).await? {
+                self.shared.received.count(&frame);
+                return Ok(Some(frame));
+            }
+            match self.shared.successor(self.peer, number).await {
+                Some(stream) => self.stream = stream,
+                None => return Ok(None),
+            }
         }
-        Ok(frame)
+    }
+}
+
+impl Drop for P2pRx {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.shared.lines.forget(self.peer, number);
+        }
     }
 }
 
@@ -135,14 +160,24 @@ impl Transport for P2p {
     }
 
     async fn open(&self, peer: PeerId, lane: Lane) -> Result<P2pTx, NetError> {
-        let name = their_name(peer).filter(|_| self.shared.is_member(peer)).ok_or(NetError::Unreachable)?;
-        let opened = self.control.clone().open_stream(name, protocol(lane)).await;
-        let stream = opened.map_err(|_| NetError::Unreachable)?.compat_write();
-        Ok(P2pTx { stream: Some(stream), shared: Arc::clone(&self.shared) })
+        let shared = &self.shared;
+        let name = their_name(peer).filter(|_| shared.is_member(peer)).ok_or(NetError::Unreachable)?;
+        let way = shared.used(peer).ok_or(NetError::Unreachable)?;
+        let stream = shared.doors.open(name, way, protocol(lane)).await.ok_or(NetError::Unreachable)?;
+        let line = shared.line(peer, way, stream.compat()).await?;
+        Ok(P2pTx { line, shared: Arc::clone(shared) })
     }
 
     async fn accept(&self) -> Result<(PeerId, Lane, P2pRx), NetError> {
         let (peer, lane, stream) = self.incoming.lock().await.recv().await.ok_or(NetError::Closed)?;
-        Ok((peer, lane, P2pRx { stream: stream.compat(), shared: Arc::clone(&self.shared) }))
+        let (stream, shared) = (stream.compat(), Arc::clone(&self.shared));
+        Ok((peer, lane, P2pRx { peer, number: None, stream, shared }))
+    }
+
+    async fn refused(&self) -> PeerId {
+        match self.refused.lock().await.recv().await {
+            Some(peer) => peer,
+            None => std::future::pending().await,
+        }
     }
 }

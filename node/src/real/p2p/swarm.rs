@@ -14,17 +14,14 @@ use libp2p::{Multiaddr, identify, mdns, noise, tcp, yamux};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::calling::{Door, REDIAL_FIRST, Redial, brief, is_refusal};
 use super::identity::{Key, our_name, their_name};
 use super::meeting::{self, Ended, HELLO_WITHIN};
 use super::state::Shared;
+use super::ways::{self, Way};
 use crate::clock::{Clock as _, Instant};
 use crate::ids::PeerId;
-use crate::limits::doubled;
 
-/// After a failed dial the next one waits this long, then twice as long each time, ...
-const REDIAL_FIRST: Duration = Duration::from_millis(500);
-/// ... but never longer than this.
-const REDIAL_LAST: Duration = Duration::from_secs(15);
 /// Of two members that both know where the other is, the higher one waits this long for the lower one to call.
 const COURTESY: Duration = Duration::from_secs(3);
 /// A connection on which nothing is open is kept this long.
@@ -32,7 +29,7 @@ const IDLE: Duration = Duration::from_secs(60);
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    streams: libp2p_stream::Behaviour,
+    ways: ways::Behaviour,
     identify: identify::Behaviour,
     limits: connection_limits::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
@@ -43,6 +40,8 @@ pub(super) struct Behaviour {
 pub(super) enum Order {
     /// A meeting with that peer is over.
     Met(PeerId, Ended),
+    /// Lanes to that peer use the other way from now on: so shall the meeting.
+    Moved(PeerId),
     /// That peer does not belong here.
     CutOff(PeerId),
 }
@@ -68,7 +67,7 @@ pub(super) fn build(key: &Key, mdns: bool) -> Result<Swarm<Behaviour>, String> {
             tracing::warn!("machines on this LAN are not found by themselves: {why}");
         }
         Behaviour {
-            streams: libp2p_stream::Behaviour::new(),
+            ways: ways::Behaviour::new(),
             identify: identify::Behaviour::new(config),
             limits: connection_limits::Behaviour::new(limits),
             mdns: Toggle::from(found.and_then(Result::ok)),
@@ -79,43 +78,15 @@ pub(super) fn build(key: &Key, mdns: bool) -> Result<Swarm<Behaviour>, String> {
 }
 
 impl Behaviour {
-    pub(super) fn control(&self) -> libp2p_stream::Control {
-        self.streams.new_control()
+    pub(super) fn doors(&self) -> ways::Doors {
+        self.ways.doors()
     }
-}
-
-/// When to try again.
-#[derive(Debug, Clone, Copy)]
-struct Redial {
-    due: Instant,
-    failures: u32,
-}
-
-impl Redial {
-    fn at(due: Instant) -> Self {
-        Self { due, failures: 0 }
-    }
-
-    fn failed(&mut self, now: Instant) {
-        self.failures = self.failures.saturating_add(1);
-        self.due = now.after(doubled(REDIAL_FIRST, REDIAL_LAST, self.failures));
-    }
-}
-
-/// An address that somebody gave this node to join by, or that it remembers.
-struct Door {
-    address: Multiaddr,
-    /// Tried only while nobody is connected, and not complained of.
-    is_remembered: bool,
-    /// The call through it, or the connection that came of it.
-    through: Option<ConnectionId>,
-    /// Who answered. The door is tried again when that peer is gone, whichever connection was the last one.
-    leads_to: Option<PeerId>,
-    redial: Redial,
 }
 
 struct Connected {
-    connections: u32,
+    connections: BTreeMap<ConnectionId, Way>,
+    /// This node called first: it knows that the peer can be called, and tries the other way as well, once.
+    tries_other: bool,
     greeting: JoinHandle<()>,
     /// Cut off then unless it has proved by then that it belongs here.
     prove_until: Option<Instant>,
@@ -132,6 +103,9 @@ pub(super) struct Driver {
     redials: BTreeMap<PeerId, Redial>,
     /// Found on this LAN, once, whoever they are.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
+    only: Option<Way>,
+    /// Members whose last connection has just ended, called back at once to see whether they are there.
+    called_back: BTreeMap<ConnectionId, PeerId>,
 }
 
 /// Peers found on the LAN that are remembered.
@@ -142,14 +116,9 @@ impl Driver {
         swarm: Swarm<Behaviour>,
         shared: Arc<Shared>,
         (order, orders): (mpsc::Sender<Order>, mpsc::Receiver<Order>),
-        join: Vec<Multiaddr>,
-        remembered: Vec<Multiaddr>,
+        doors: Vec<Door>,
+        only: Option<Way>,
     ) -> Self {
-        let redial = Redial::at(Instant(0));
-        let door = |is_remembered| {
-            move |address| Door { address, is_remembered, through: None, leads_to: None, redial }
-        };
-        let doors = join.into_iter().map(door(false)).chain(remembered.into_iter().map(door(true))).collect();
         Self {
             swarm,
             shared,
@@ -159,6 +128,8 @@ impl Driver {
             connected: BTreeMap::new(),
             redials: BTreeMap::new(),
             found: BTreeMap::new(),
+            only,
+            called_back: BTreeMap::new(),
         }
     }
 
@@ -200,15 +171,13 @@ impl Driver {
                     self.shared.trouble(self.address_of(peer), ended.to_string());
                 }
                 let may_go_on = ended == Ended::Gone || self.shared.is_member(peer);
-                if may_go_on && self.connected.contains_key(&peer) {
+                if may_go_on {
                     // The stream ended and the connection did not: again. A peer that many call at once drops streams that
                     // it cannot take, before it has heard the first word.
-                    let greeting = self.greet(peer, REDIAL_FIRST);
-                    if let Some(connected) = self.connected.get_mut(&peer) {
-                        connected.greeting = greeting;
-                    }
+                    self.greet_again(peer, REDIAL_FIRST);
                 }
             }
+            Order::Moved(peer) => self.greet_again(peer, Duration::ZERO),
         }
     }
 
@@ -226,12 +195,20 @@ impl Driver {
 
     fn greet(&self, peer: PeerId, after: Duration) -> JoinHandle<()> {
         let (shared, order) = (Arc::clone(&self.shared), self.order.clone());
-        let control = self.swarm.behaviour().control();
         tokio::spawn(async move {
             shared.clock.sleep(after).await;
-            let ended = meeting::greet(Arc::clone(&shared), control, peer).await;
+            let ended = meeting::greet(Arc::clone(&shared), peer).await;
             let _ = order.send(Order::Met(peer, ended)).await;
         })
+    }
+
+    fn greet_again(&mut self, peer: PeerId, after: Duration) {
+        if self.connected.contains_key(&peer) {
+            let greeting = self.greet(peer, after);
+            if let Some(connected) = self.connected.get_mut(&peer) {
+                std::mem::replace(&mut connected.greeting, greeting).abort();
+            }
+        }
     }
 
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
@@ -239,10 +216,16 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 self.on_connected(&peer_id, connection_id, &endpoint);
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                self.on_closed(&peer_id, connection_id, num_established);
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, endpoint, .. } => {
+                self.on_closed(&peer_id, connection_id, num_established, Way::between(&endpoint));
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error, .. } => {
+                if let Some(peer) = self.called_back.remove(&connection_id)
+                    && is_refusal(&error)
+                {
+                    tracing::debug!(?peer, "refuses to be called back");
+                    let _ = self.shared.refused.try_send(peer);
+                }
                 self.on_failed(connection_id, peer_id, &error.to_string());
             }
             SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
@@ -286,28 +269,36 @@ impl Driver {
             }
         }
         self.redials.remove(&name);
+        self.called_back.remove(&id);
+        let way = Way::between(endpoint);
+        self.shared.opened(name, way);
         match self.connected.get_mut(&name) {
             Some(connected) => {
-                connected.connections += 1;
-                // One is enough. Of two ends that called each other at once, only the lower one hangs up.
-                if endpoint.is_dialer() && self.shared.me < name {
+                let is_second = !connected.connections.values().any(|other| *other == way);
+                connected.connections.insert(id, way);
+                // One of each way is enough. Of two ends that called each other at once, only the lower one hangs up.
+                if !is_second && endpoint.is_dialer() && self.shared.me < name {
                     self.swarm.close_connection(id);
                 }
             }
             None => {
                 let greeting = self.greet(name, Duration::ZERO);
                 let prove_until = Some(now.after(HELLO_WITHIN));
-                self.connected.insert(name, Connected { connections: 1, greeting, prove_until });
+                let connections = BTreeMap::from([(id, way)]);
+                let tries_other = endpoint.is_dialer() && self.only.is_none();
+                self.connected.insert(name, Connected { connections, tries_other, greeting, prove_until });
             }
         }
     }
 
-    fn on_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, left: u32) {
+    fn on_closed(&mut self, peer: &libp2p::PeerId, id: ConnectionId, left: u32, way: Way) {
         let now = self.now();
         let name = our_name(peer);
         let is_shut =
             |door: &&mut Door| door.through == Some(id) || (name.is_some() && door.leads_to == name);
+        let mut led_there = Vec::new();
         for door in self.doors.iter_mut().filter(|door| left == 0 && is_shut(door)) {
+            led_there.push(door.address.clone());
             (door.through, door.leads_to) = (None, None);
             door.redial.failed(now);
         }
@@ -316,10 +307,31 @@ impl Driver {
             if let Some(connected) = self.connected.remove(&name) {
                 connected.greeting.abort();
             }
-            self.shared.dismiss(name);
             self.redials.insert(name, Redial::at(now));
+            if self.shared.dismiss(name) {
+                self.call_back(name, led_there);
+            }
         } else if let Some(connected) = self.connected.get_mut(&name) {
-            connected.connections = left;
+            connected.connections.remove(&id);
+            if !connected.connections.values().any(|other| *other == way) {
+                self.shared.closed(name, way);
+            }
+        }
+    }
+
+    /// Calls a member that is gone, over TCP: who is told at once that nobody is there need not wait for pings. Where only
+    /// QUIC is spoken nobody tells.
+    fn call_back(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
+        if let Some(ad) = self.shared.roster.borrow().ad(peer) {
+            addresses.extend(ad.addresses.iter().cloned());
+        }
+        addresses.retain(|address| Way::of(address) == Some(Way::Tcp));
+        let Some(name) = their_name(peer).filter(|_| !addresses.is_empty()) else { return };
+        let options = DialOpts::peer_id(name).condition(PeerCondition::DisconnectedAndNotDialing);
+        let options = options.addresses(addresses).build();
+        let id = options.connection_id();
+        if self.swarm.dial(options).is_ok() {
+            self.called_back.insert(id, peer);
         }
     }
 
@@ -382,7 +394,27 @@ impl Driver {
             let options = DialOpts::peer_id(name).condition(PeerCondition::DisconnectedAndNotDialing);
             let _ = self.swarm.dial(options.addresses(addresses).build());
         }
+        self.try_other_ways();
         next
+    }
+
+    /// Calls members that this node has called, and that listen both ways, the other way as well: the better one is then
+    /// measured.
+    fn try_other_ways(&mut self) {
+        for (peer, connected) in self.connected.iter_mut().filter(|(_, connected)| connected.tries_other) {
+            let Some(used) = connected.connections.values().next() else { continue };
+            let is_other = |address: &&Multiaddr| Way::of(address) == Some(used.other());
+            let addresses: Vec<Multiaddr> = match self.shared.roster.borrow().ad(*peer) {
+                Some(ad) => ad.addresses.iter().filter(is_other).cloned().collect(),
+                None => continue,
+            };
+            connected.tries_other = false;
+            let has_both = connected.connections.values().any(|way| way != used);
+            if let Some(name) = their_name(*peer).filter(|_| !has_both && !addresses.is_empty()) {
+                let options = DialOpts::peer_id(name).condition(PeerCondition::NotDialing);
+                let _ = self.swarm.dial(options.addresses(addresses).build());
+            }
+        }
     }
 
     /// Members and machines found on the LAN that are not connected, and where they listen.
@@ -392,7 +424,9 @@ impl Driver {
         for ad in roster.ads() {
             peers.entry(ad.peer).or_default().extend(ad.addresses.iter().cloned());
         }
+        let may_call = |address: &Multiaddr| self.only.is_none_or(|only| Way::of(address) == Some(only));
         peers.retain(|peer, addresses| {
+            addresses.retain(&may_call);
             *peer != self.shared.me && !addresses.is_empty() && !self.connected.contains_key(peer)
         });
         peers.into_iter().collect()
@@ -420,10 +454,4 @@ impl Driver {
         }
         next
     }
-}
-
-/// libp2p's errors name every address with every layer's error; people need the last part.
-fn brief(why: &str) -> String {
-    let text = why.rsplit(": ").next().unwrap_or(why);
-    text.trim_matches(|c: char| c == '[' || c == ']' || c == ')' || c == '(').chars().take(160).collect()
 }

@@ -137,10 +137,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 type Repo = (String, String);
 
-/// Whether the asker may see the repository; else what the Hub says then.
-fn seen(behaviour: &Behaviour, repo: &Repo, headers: &HeaderMap) -> Result<(), Response> {
+/// What the Hub says where the asker may not see the repository.
+fn refusal(behaviour: &Behaviour, repo: &Repo, headers: &HeaderMap) -> Option<Response> {
     let refused =
-        |status: StatusCode, code: &'static str| Err((status, [("x-error-code", code)]).into_response());
+        |status: StatusCode, code: &'static str| Some((status, [("x-error-code", code)]).into_response());
     let given = headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
     if (repo.0.as_str(), repo.1.as_str()) != ("some", "model") {
         // As the Hub: who is nobody is told that he may not, whether it is there or not.
@@ -152,9 +152,9 @@ fn seen(behaviour: &Behaviour, repo: &Repo, headers: &HeaderMap) -> Result<(), R
     }
     match behaviour.token {
         Some(token) if given != Some(format!("Bearer {token}")) => {
-            Err(StatusCode::UNAUTHORIZED.into_response())
+            Some(StatusCode::UNAUTHORIZED.into_response())
         }
-        _ => Ok(()),
+        _ => None,
     }
 }
 
@@ -164,7 +164,7 @@ async fn listing(
     headers: HeaderMap,
 ) -> Response {
     let behaviour = lock(&shared.behaviour).clone();
-    if let Err(refused) = seen(&behaviour, &(owner, name), &headers) {
+    if let Some(refused) = refusal(&behaviour, &(owner, name), &headers) {
         return refused;
     }
     if revision != "main" && revision != COMMIT {
@@ -188,7 +188,7 @@ async fn resolve(
     headers: HeaderMap,
 ) -> Response {
     let behaviour = lock(&shared.behaviour).clone();
-    if let Err(refused) = seen(&behaviour, &(owner, name), &headers) {
+    if let Some(refused) = refusal(&behaviour, &(owner, name), &headers) {
         return refused;
     }
     let found = shared.files.iter().find(|(name, _)| *name == file);

@@ -105,11 +105,7 @@ pub(super) fn choose(repo: &str, files: &[Remote], wish: &Wish) -> Result<Vec<Re
         Wish::Tag(tag) => tagged(&models, tag),
         Wish::Glob(glob) => {
             let is_meant = |file: &&Remote| is_like(glob, &file.path) || is_like(glob, file.name());
-            models
-                .iter()
-                .filter(|(_, files)| files.iter().any(|file| is_meant(file)))
-                .map(|(name, _)| name)
-                .collect()
+            models.iter().filter(|(_, files)| files.iter().any(&is_meant)).map(|(name, _)| name).collect()
         }
     };
     let wish_text = match wish {
