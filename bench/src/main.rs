@@ -48,17 +48,18 @@ enum Command {
 fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     match command {
-        Command::Engine(arguments) => run_engine(&arguments),
+        Command::Engine(arguments) => shown(engine::run(&arguments, &mut |next| eprintln!("{next}"))),
         Command::Emulate(arguments) => run_emulate(&arguments),
-        Command::Live(arguments) => run_live(&arguments),
-        Command::Membership(arguments) => run_membership(&arguments),
+        Command::Live(arguments) => shown(live::run(&arguments, &mut |next| eprintln!("{next}"))),
+        Command::Membership(arguments) => shown(membership::run(&arguments, &mut |next| eprintln!("{next}"))),
         Command::Plots(arguments) => run_plots(&arguments),
         Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
     }
 }
 
-fn run_engine(arguments: &engine::EngineArgs) -> ExitCode {
-    match engine::run(arguments, &mut |next| eprintln!("{next}")) {
+/// Prints what was measured.
+fn shown(measured: Result<String, impl std::fmt::Display>) -> ExitCode {
+    match measured {
         Ok(table) => {
             print!("{table}");
             ExitCode::SUCCESS
@@ -83,32 +84,6 @@ fn run_emulate(arguments: &emulate::EmulateArgs) -> ExitCode {
                     eprintln!("{count} pieces handed over, 99 % of them less than {bound} us late");
                 }
             }
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run_live(arguments: &live::LiveArgs) -> ExitCode {
-    match live::run(arguments, &mut |next| eprintln!("{next}")) {
-        Ok(table) => {
-            print!("{table}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::from(2)
-        }
-    }
-}
-
-fn run_membership(arguments: &membership::MembershipArgs) -> ExitCode {
-    match membership::run(arguments, &mut |next| eprintln!("{next}")) {
-        Ok(table) => {
-            print!("{table}");
-            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("error: {error}");

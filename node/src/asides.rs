@@ -119,13 +119,10 @@ impl Asides {
     /// The step that is asked for, if one is. It must be [answered](Self::answer).
     pub fn next(&self) -> Option<Aside> {
         let mut state = self.0.lock();
-        if !matches!(*state, State::Asked(_)) {
-            return None;
-        }
-        match std::mem::replace(&mut *state, State::Runs) {
-            State::Asked(aside) => Some(aside),
-            _ => None,
-        }
+        let State::Asked(aside) = &mut *state else { return None };
+        let aside = std::mem::take(aside);
+        *state = State::Runs;
+        Some(aside)
     }
 
     /// Says what the step gave.

@@ -11,11 +11,12 @@ use planner::cost::constants::Software;
 use planner::fleet::{Fleet, NodeId};
 use serde::Serialize;
 use sim::link::{Net as Links, QUANTUM_BYTES};
+use sim::report::stats::middle;
 use sim::report::{ReportError, write_text};
 use sim::scenario::{self, ScenarioError};
 
 use super::emulator::{Emulator, EmulatorError, Ends};
-use super::rows::{median, round};
+use super::rows::round;
 use crate::table::csv;
 
 /// Echoes measured for each figure.
@@ -148,7 +149,7 @@ fn echo_us(mut near: TcpStream, mut far: TcpStream) -> io::Result<f64> {
         taken.push(clock.elapsed().as_secs_f64() * 1e6);
     }
     answering.join().expect("the answering thread does not panic")?;
-    Ok(median(&taken))
+    Ok(middle(taken))
 }
 
 fn echo(rtt_ms: u32, mbit_s: u32, bare_us: f64) -> Result<Row, CheckError> {

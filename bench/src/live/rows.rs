@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sim::report::stats::middle;
 
 use super::LiveError;
 use super::cells::Net;
@@ -75,7 +76,7 @@ impl Row {
     pub(super) fn new(net: Option<Net>, nodes: u32, measured: &Measured<'_>) -> Self {
         let rates: Vec<f64> = measured.answers.iter().map(Answer::decode_tok_s).collect();
         let firsts: Vec<f64> = measured.answers.iter().map(Answer::ttft_ms).collect();
-        let tok_s = median(&rates);
+        let tok_s = middle(rates.iter().copied());
         let (foretold, now) = (&measured.foretold, &measured.foretold_now);
         let last = measured.answers.last().cloned().unwrap_or_default();
         Self {
@@ -95,7 +96,7 @@ impl Row {
             formula_tok_s: round(1e3 / foretold.formula.tpot_ms),
             limit_tok_s: round(now.limit_tok_s),
             limit_share: round(tok_s / now.limit_tok_s),
-            ttft_ms: round(median(&firsts)),
+            ttft_ms: round(middle(firsts)),
             sim_ttft_ms: round(now.sim.ttft_ms),
             llama_rpc_tok_s: measured.llama_rpc.map(|speed| round(speed.decode_tok_s)),
             emulator_late_us: measured.emulator_late_us.map(round),
@@ -113,13 +114,6 @@ pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, LiveErro
     let place = |row: &Row| nets.iter().position(|net| *net == row.net).map_or(0, |place| place + 1);
     all.sort_by_key(|row| (place(row), row.nodes));
     Ok(all)
-}
-
-/// The middle one; of an even number the later.
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
 }
 
 /// Three decimals.

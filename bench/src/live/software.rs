@@ -8,12 +8,12 @@
 use std::path::Path;
 
 use planner::cost::constants::{RING, Software};
+use sim::report::stats::middle;
 use sim::report::write_text;
 
 use super::cells;
 use super::client::{self, Question};
 use super::mesh::{Mesh, MeshSpec};
-use super::rows::median;
 use super::{Common, LiveError, Subject, speeds};
 
 /// Answers of each; the middle one counts.
@@ -58,7 +58,7 @@ fn measure(common: &Common, subject: &Subject) -> Result<Software, LiveError> {
         both.push(token_us(&two)?);
     }
     let beyond_us: Vec<f64> = alone.iter().zip(&both).map(|(alone, both)| both - alone).collect();
-    let per_hop_us = ((median(&beyond_us) - RING.per_step_us) / 2.0).max(0.0);
+    let per_hop_us = ((middle(beyond_us) - RING.per_step_us) / 2.0).max(0.0);
     Ok(Software { per_hop_us, ..RING })
 }
 

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use planner::plan::LayerRange;
 use sim::report::manifest::Manifest;
+use sim::report::stats::middle;
 use sim::report::write_text;
 
 use super::cells::{self, Load, Net};
 use super::client::{self, Answer, Question};
 use super::mesh::{Mesh, MeshSpec};
-use super::rows::{self, Measured, Row, median};
+use super::rows::{self, Measured, Row};
 use super::{Common, LiveError, Subject, figure, prediction};
 
 /// Long answers come of it.
@@ -101,7 +102,7 @@ impl Alone {
     /// How fast the machine was by these answers of a node alone, over what the profile says.
     fn speed(&self, answers: &[Answer]) -> f64 {
         let rates: Vec<f64> = answers.iter().map(Answer::decode_tok_s).collect();
-        median(&rates) / self.foretold.sim.decode_tok_s
+        middle(rates) / self.foretold.sim.decode_tok_s
     }
 }
 

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use sim::report::stats::middle;
 use sim::report::write_text;
 
 use super::cells::{self, Load, Net};
 use super::client::{self, Answer, ClientError, Question};
 use super::mesh::{Mesh, MeshSpec};
-use super::rows::{median, round};
+use super::rows::round;
 use super::{Common, LiveError, Subject, prediction, speeds};
 use crate::table::csv;
 
@@ -169,7 +170,7 @@ fn wait(common: &Common, subject: &Subject, mesh: &Mesh, nodes: u32) -> Result<W
         let beside = client::ask(at, &short, |_| {});
         (long.join().expect("a client does not panic"), beside)
     });
-    let (long, beside, alone_ms) = (long?, beside?, median(&alone));
+    let (long, beside, alone_ms) = (long?, beside?, middle(alone));
     Ok(Wait {
         nodes,
         long_prompt: long.prompt_tokens,

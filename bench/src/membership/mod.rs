@@ -8,10 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use node::membership::Config;
 use serde::{Deserialize, Serialize};
-use sim::membership::report::median;
 use sim::membership::spec::{Fault, FaultKind, Network, Promise, Spec, Start};
 use sim::membership::{Outcome, run_with};
 use sim::report::manifest::Manifest;
+use sim::report::stats::middle;
 use sim::report::{ReportError, write_text};
 
 use crate::table;
@@ -122,15 +122,15 @@ fn row(nodes: u32, outcomes: &[Outcome]) -> Row {
     Row {
         nodes,
         seeds: outcomes.len() as u64,
-        rest_bytes_per_s: round(median(outcomes.iter().map(|o| o.rest_bytes_per_s))),
-        rest_packets_per_s: round(median(outcomes.iter().map(|o| o.rest_packets_per_s))),
-        crash_first_s: round(median(of("crash").filter_map(|timing| timing.first_s))),
-        crash_all_s: round(median(all("crash"))),
+        rest_bytes_per_s: round(middle(outcomes.iter().map(|o| o.rest_bytes_per_s))),
+        rest_packets_per_s: round(middle(outcomes.iter().map(|o| o.rest_packets_per_s))),
+        crash_first_s: round(middle(of("crash").filter_map(|timing| timing.first_s))),
+        crash_all_s: round(middle(all("crash"))),
         crash_all_longest_s: round(all("crash").fold(0.0, f64::max)),
-        join_all_s: round(median(all("join"))),
-        leave_all_s: round(median(all("leave"))),
-        change_half_s: round(median(of("change").filter_map(|timing| timing.half_s))),
-        change_all_s: round(median(all("change"))),
+        join_all_s: round(middle(all("join"))),
+        leave_all_s: round(middle(all("leave"))),
+        change_half_s: round(middle(of("change").filter_map(|timing| timing.half_s))),
+        change_all_s: round(middle(all("change"))),
         peak_bytes_per_s: outcomes.iter().map(|o| o.peak_bytes_per_s).max().unwrap_or(0),
     }
 }

@@ -7,7 +7,6 @@
 //! nothing came yet, so that a request that is sent again has the same answer.
 
 use axum::http::{HeaderMap, HeaderName};
-use sha2::{Digest as _, Sha256};
 
 use super::entropy;
 use super::fault::Fault;
@@ -103,9 +102,7 @@ impl Origin {
             });
         }
         let Some(key) = text(headers, &KEY)?.filter(|key| !key.is_empty()) else { return Ok(Self::new()) };
-        let hash = Sha256::digest(key.as_bytes());
-        let number = hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte));
-        Ok(Self { number, heard: Vec::new() })
+        Ok(Self { number: entropy::digest(key.as_bytes()), heard: Vec::new() })
     }
 
     fn parse(id: &str) -> Option<Self> {

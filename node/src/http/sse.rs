@@ -77,9 +77,7 @@ impl Stream {
             }
         }
     }
-}
 
-impl Stream {
     /// Events of these parts; the last one is named by what was given with it.
     fn named(&mut self, answer: usize, heard: Heard, parts: &[serde_json::Value]) -> Vec<Event> {
         self.heard[answer] = heard;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, header};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
+use super::entropy;
 use crate::clock::{Clock as _, Instant, TokioClock};
 
 /// What the last duration counts in the mean one.
@@ -23,16 +23,13 @@ const AGAIN_MAX_S: u32 = 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Client {
     Address(IpAddr),
-    Key([u8; 8]),
+    Key(u64),
 }
 
 impl Client {
     pub(super) fn of(address: IpAddr, headers: &HeaderMap) -> Self {
         let key = headers.get(header::AUTHORIZATION).filter(|_| address.is_loopback());
-        let Some(key) = key else { return Client::Address(address) };
-        let mut short = [0; 8];
-        short.copy_from_slice(&Sha256::digest(key.as_bytes())[..8]);
-        Client::Key(short)
+        key.map_or(Client::Address(address), |key| Client::Key(entropy::digest(key.as_bytes())))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Outcome, Timing};
+use crate::report::stats::middle;
 
 /// A run as text, ending in a line break.
 pub fn text(name: &str, outcome: &Outcome) -> String {
@@ -21,7 +22,7 @@ pub fn text(name: &str, outcome: &Outcome) -> String {
         outcome.faults, outcome.false_downs, outcome.refused
     );
     for (kind, timings) in by_kind(&outcome.timings) {
-        let first = median(timings.iter().filter_map(|timing| timing.first_s));
+        let first = middle(timings.iter().filter_map(|timing| timing.first_s));
         let all: Vec<f64> = timings.iter().filter_map(|timing| timing.all_s).collect();
         let worst = all.iter().copied().fold(0.0, f64::max);
         let open = timings.len() - all.len();
@@ -29,7 +30,7 @@ pub fn text(name: &str, outcome: &Outcome) -> String {
             "  {kind:8} {:4} times: known to the first after {first:.2} s, to all after {:.2} s (median), \
             {worst:.2} s (longest)",
             timings.len(),
-            median(all.into_iter())
+            middle(all)
         );
         text += &if open > 0 { format!("; {open} not to all\n") } else { "\n".to_owned() };
     }
@@ -53,11 +54,4 @@ pub fn by_kind(timings: &[Timing]) -> BTreeMap<&'static str, Vec<&Timing>> {
         kinds.entry(timing.kind).or_default().push(timing);
     }
     kinds
-}
-
-/// The middle one; zero of none.
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

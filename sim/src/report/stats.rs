@@ -19,6 +19,14 @@ pub fn ascending(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
+/// The middle one of `values`, whatever their order; of an even number the later, so that it is one of them. Zero of
+/// none.
+pub fn middle(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(0.0)
+}
+
 /// The arithmetic mean; `None` for an empty slice.
 pub fn mean(values: &[f64]) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)

@@ -6,6 +6,7 @@ use std::path::Path;
 use libp2p::identity::{Keypair, PublicKey, ed25519};
 
 use crate::ids::PeerId;
+use crate::real::whole::write_whole;
 
 /// What the key file begins with, so that another file is not taken for one.
 const HEADER: &str = "meshwright key 1 ";
@@ -89,11 +90,13 @@ impl Key {
     /// # Errors
     /// [`KeyError::File`].
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
-        let file_error = |cause| KeyError::File { path: path.display().to_string(), cause };
-        let beside = path.with_extension(format!("new{}", std::process::id()));
-        let _ = std::fs::remove_file(&beside);
-        self.create(&beside).map_err(file_error)?;
-        std::fs::rename(&beside, path).map_err(file_error)
+        write_whole(path, self.text().as_bytes(), true)
+            .map_err(|cause| KeyError::File { path: path.display().to_string(), cause })
+    }
+
+    /// What stands in its file.
+    fn text(&self) -> String {
+        format!("{HEADER}{}\n", data_encoding::HEXLOWER.encode(&self.seed()))
     }
 
     /// Whole or not at all: written beside, then linked to its name, which fails when somebody else was first.
@@ -105,8 +108,7 @@ impl Key {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let mut file = options.open(&beside)?;
-        let text = format!("{HEADER}{}\n", data_encoding::HEXLOWER.encode(&self.seed()));
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+        let written = file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all());
         let done = written.and_then(|()| std::fs::hard_link(&beside, path));
         let _ = std::fs::remove_file(&beside);
         done
