@@ -15,8 +15,11 @@ pub struct Config {
     pub probe_timeout: Duration,
     /// How long a member that has answered neither may still say that it lives. Too short buries the slow.
     pub suspicion: Duration,
-    /// In that time it is asked so often whether it lives.
+    /// In that time it is asked so often whether it lives. Fewer take a lost packet for an end, and believe liars.
     pub doubts: u32,
+    /// Whoever lied more often than this of late is not believed on others: forged items count one, false words on others
+    /// 0.4. Fewer take an honest mistake for a lie.
+    pub lies: f64,
     /// A dead member is remembered this long: its late records must all have died out by then.
     pub tombstone: Duration,
     /// Members that news are sent to at once, and that are asked to probe for another.
@@ -64,6 +67,7 @@ impl Default for Config {
             probe_timeout: millis(250),
             suspicion: millis(1_500),
             doubts: 4,
+            lies: 2.0,
             tombstone: seconds(600),
             fanout: 3,
             gossip_period: millis(200),

@@ -3,16 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::item::{Item, Known, Topic, Trust, Version};
-use super::packet::{Notice, Packet, Part, Probe, Versions, short};
-use super::swim::{Id, Kind, Message, Update};
+use super::doubting::Why;
+use super::item::{Item, ItemError, Known, Topic, Trust, Version};
+use super::packet::{Claim, Notice, Packet, Part, Probe, Versions, short};
+use super::swim::{Id, Kind, Message, Status, Update};
 use super::table::{Entry, ME};
-use super::{Doubt, Event, Membership, Outputs, Point, Task};
+use super::{Event, Membership, Outputs, Point};
 use crate::clock::Instant;
 use crate::ids::PeerId;
 
 /// Between two of the same request to, or warning of, the same member.
 const ASK_REST: Duration = Duration::from_millis(300);
+/// Incarnations that a member may have passed unnoticed: who claims more of another makes it up, and would soon have
+/// used up all that one life has.
+const INCARNATIONS_MISSED: u16 = 16;
+/// What a packet that cannot be read counts against its sender: it may be of another version.
+const GARBLED: f64 = 0.25;
+/// What a forged item counts, or an absurd one of its sender's own.
+const FORGED: f64 = 1.0;
 
 /// What is limited by [`Membership::may`].
 pub(super) mod limit {
@@ -20,18 +28,45 @@ pub(super) mod limit {
     pub(in crate::membership) const INTRODUCE: u8 = 1;
     pub(in crate::membership) const BURIED: u8 = 2;
     pub(in crate::membership) const GRAVE: u8 = 3;
+    pub(in crate::membership) const DOUBT: u8 = 4;
     /// And the next ones, for each topic.
-    pub(in crate::membership) const NOTICE: u8 = 4;
+    pub(in crate::membership) const NOTICE: u8 = 5;
+}
+
+/// What becomes of a claim.
+enum Weighed {
+    /// The failure detector hears of it.
+    Taken,
+    /// The member is looked into.
+    LookedInto,
+    Nothing,
+}
+
+/// Leaves of a part only what its sender says of itself; whether anything is left.
+fn keeps_to_itself(part: &mut Part, from: PeerId) -> bool {
+    match part {
+        Part::Item(item) => item.owner == from,
+        Part::Probe(probe) => {
+            probe.claims.retain(|claim| claim.of == short(from));
+            true
+        }
+        Part::Entries(..) | Part::Graves(_) | Part::Lives(_) | Part::Have(_) | Part::Buried(_) => false,
+        _ => true,
+    }
 }
 
 impl<T: Trust> Membership<T> {
     pub(super) fn packet(&mut self, now: Instant, from: PeerId, bytes: &[u8], out: &mut Outputs) {
         let Some(Packet { from: tag, to, mut parts }) = Packet::decode(bytes) else {
             out.events.push(Event::Garbled(from));
+            self.blame(now, from, GARBLED, out);
             return;
         };
         if from == self.me {
             return;
+        }
+        if !self.standings.is_believed(now, from) {
+            parts.retain_mut(|part| keeps_to_itself(part, from));
         }
         let is_gossip = parts.iter().any(|part| matches!(part, Part::Probe(_)));
         let is_item = |part: &mut Part| matches!(part, Part::Item(_));
@@ -51,8 +86,17 @@ impl<T: Trust> Membership<T> {
             }
             parts.retain(|part| !matches!(part, Part::Probe(_) | Part::Doubt(_)));
         }
+        self.heard_of(sender);
         for part in parts {
             self.part(now, sender, part, out);
+        }
+        self.settle(now, sender, out);
+    }
+
+    /// Counts a lie.
+    fn blame(&mut self, now: Instant, peer: PeerId, weight: f64, out: &mut Outputs) {
+        if self.standings.lied(now, peer, weight) {
+            out.events.push(Event::Distrusted(peer));
         }
     }
 
@@ -82,8 +126,9 @@ impl<T: Trust> Membership<T> {
     /// Somebody who is held for dead speaks: that must be a mistake, which it can mend by another life.
     fn hear_the_dead(&mut self, now: Instant, slot: u32, parts: &[Part], out: &mut Outputs) {
         for part in parts {
-            if let Part::Buried(life) = part {
-                self.hear_buried(now, *life, out);
+            let by = self.table.get(slot).map(|entry| entry.peer);
+            if let (Part::Buried(life), Some(by)) = (part, by) {
+                self.hear_buried(now, by, *life, out);
             }
         }
         self.tell_buried(now, slot, out);
@@ -107,24 +152,24 @@ impl<T: Trust> Membership<T> {
             Part::Coordinate(coordinate) => self.sample(now, sender, Point::read(coordinate), out),
             Part::Root(root) => self.compare(now, sender, root, out),
             Part::Buckets(buckets) => self.hear_buckets(sender, &buckets, out),
-            Part::Entries(of, buckets, entries) => self.hear_entries(sender, of, &buckets, &entries, out),
+            Part::Entries(of, buckets, entries) => {
+                self.hear_entries(now, sender, of, &buckets, &entries, out)
+            }
             Part::Want(wanted) => self.hear_want(sender, &wanted, out),
             Part::Graves(graves) => {
                 for (of, life) in graves {
                     self.hear_grave(now, sender, of, life, out);
                 }
             }
-            Part::Buried(life) => self.hear_buried(now, life, out),
-            Part::Doubt(incarnation) => {
-                self.swim.doubted(incarnation);
-                self.absorb(now, out);
-                self.send(sender, vec![Part::Alive(self.incarnation)], out);
-            }
-            Part::Alive(incarnation) => {
-                if let Some(entry) = self.table.get(sender) {
-                    self.swim.alive(Id { slot: sender, life: entry.life }, incarnation);
+            Part::Buried(life) => {
+                if let Some(by) = self.table.get(sender).map(|entry| entry.peer) {
+                    self.hear_buried(now, by, life, out);
                 }
             }
+            Part::Lives(lives) => self.hear_lives(now, &lives, out),
+            Part::Doubt(incarnation) => self.hear_doubt(now, sender, incarnation, out),
+            Part::Alive(incarnation) => self.hear_alive(sender, incarnation),
+            Part::Relay(relay) => self.hear_relay(now, sender, relay, out),
             Part::Have(notices) => self.hear_notices(now, sender, &notices, out),
             Part::Item(_) => {}
         }
@@ -132,7 +177,7 @@ impl<T: Trust> Membership<T> {
     }
 
     /// Names become slots. What is claimed of the unknown, or of lives of which there is no signature here, is ignored:
-    /// whoever has the signature is asked for it.
+    /// whoever has the signature is asked for it. Whom others suspect or hold for dead is looked into.
     fn hear_probe(&mut self, now: Instant, sender: u32, probe: &Probe, out: &mut Outputs) {
         let Some((from, peer)) =
             self.table.get(sender).map(|entry| (Id { slot: sender, life: entry.life }, entry.peer))
@@ -140,14 +185,22 @@ impl<T: Trust> Membership<T> {
             return;
         };
         let mut wanted = Vec::new();
-        let mut updates = Vec::new();
+        let (mut updates, mut doubtful) = (Vec::new(), Vec::new());
         for claim in &probe.claims {
             let slot = self.table.find(claim.of);
             let entry = slot.and_then(|slot| Some((slot, self.table.get(slot)?)));
             match entry {
                 Some((slot, entry)) if entry.life.tag() == claim.tag => {
                     let id = Id { slot, life: entry.life };
-                    updates.push(Update { id, incarnation: claim.incarnation, status: claim.status });
+                    match self.weigh(now, (sender, peer), id, claim, out) {
+                        Weighed::Taken => {
+                            updates.push(Update { id, incarnation: claim.incarnation, status: claim.status });
+                            doubtful
+                                .extend((claim.status == Status::Suspect).then_some((slot, Why::Suspected)));
+                        }
+                        Weighed::LookedInto => doubtful.push((slot, Why::Accused(peer))),
+                        Weighed::Nothing => {}
+                    }
                 }
                 other => {
                     let versions =
@@ -164,6 +217,49 @@ impl<T: Trust> Membership<T> {
         self.time_answer(now, from, peer, probe.kind);
         let Some((kind, third_life)) = self.with_third(probe) else { return };
         self.swim.message(from, &Message { kind, incarnation: probe.incarnation, third_life, updates });
+        self.absorb(now, out);
+        for (slot, why) in doubtful {
+            let id = self.table.get(slot).map(|entry| Id { slot, life: entry.life });
+            let is_suspected = id.is_some_and(|id| self.swim.suspected(id).is_some());
+            if is_suspected || why != Why::Suspected {
+                self.look_into(now, slot, why);
+            }
+        }
+    }
+
+    /// What is to be done with a claim of `by` (its slot, its name) about `id`.
+    fn weigh(
+        &mut self,
+        now: Instant,
+        by: (u32, PeerId),
+        id: Id,
+        claim: &Claim,
+        out: &mut Outputs,
+    ) -> Weighed {
+        let (sender, peer) = by;
+        if id.slot == sender {
+            return Weighed::Taken;
+        }
+        if id.slot == ME {
+            let is_near = claim.incarnation <= self.incarnation.saturating_add(INCARNATIONS_MISSED);
+            return match claim.status {
+                Status::Down => {
+                    self.hear_buried(now, peer, id.life, out);
+                    Weighed::Nothing
+                }
+                _ if is_near => Weighed::Taken,
+                _ => Weighed::Nothing,
+            };
+        }
+        // Of the dead there is nothing to be said.
+        let Some(incarnation) = self.swim.incarnation(id) else { return Weighed::Nothing };
+        match claim.status {
+            Status::Down if self.standings.is_heard_on(now, peer, claim.of) => Weighed::LookedInto,
+            Status::Down => Weighed::Nothing,
+            Status::Alive if self.is_asked(id.slot) => Weighed::Nothing,
+            _ if claim.incarnation > incarnation.saturating_add(INCARNATIONS_MISSED) => Weighed::Nothing,
+            Status::Alive | Status::Suspect => Weighed::Taken,
+        }
     }
 
     /// What is not known here is asked for.
@@ -203,7 +299,12 @@ impl<T: Trust> Membership<T> {
         match self.trust.open(item) {
             Ok(known) if owner == self.me => self.outlive(now, known.item.version, out),
             Ok(known) => self.take(now, known, copies, out),
-            Err(why) => out.events.push(Event::Refused { by, owner, why }),
+            Err(why) => {
+                out.events.push(Event::Refused { by, owner, why });
+                // What cannot be read, or cannot be, may be of another version, and who passed it on may be of that.
+                let is_lie = why == ItemError::Signature || (owner == by && why != ItemError::Unreadable);
+                self.blame(now, by, if is_lie { FORGED } else { 0.0 }, out);
+            }
         }
     }
 
@@ -232,8 +333,14 @@ impl<T: Trust> Membership<T> {
         });
         self.learnt = self.learnt.saturating_add(1);
         self.changed = now;
+        if version.is_last() {
+            self.take_leave(now, Id { slot, life: version.life }, out);
+        }
         if copies > 0 {
             self.rumours.add((slot, topic), copies);
+        }
+        if version.is_last() {
+            return;
         }
         // A signature of a new life is as good as a word from it.
         let is_alive = self.table.get(slot).is_some_and(|entry| entry.is_alive);
@@ -249,6 +356,16 @@ impl<T: Trust> Membership<T> {
             out.events.push(Event::Changed(owner, topic));
         }
         self.tell_up(slot, out);
+    }
+
+    /// A member's own last word: it has left.
+    fn take_leave(&mut self, now: Instant, id: Id, out: &mut Outputs) {
+        self.looks.remove(&id.slot);
+        self.swim.left(id);
+        self.absorb(now, out);
+        self.table.change(id.slot, |entry| {
+            (entry.is_alive, entry.died) = (false, entry.died.or(Some(now)));
+        });
     }
 
     fn admit(&mut self, owner: PeerId, version: Version) -> Option<u32> {
@@ -290,22 +407,6 @@ impl<T: Trust> Membership<T> {
         self.links.remove(&peer);
         if was_told {
             out.events.push(Event::Down(peer));
-        }
-    }
-
-    /// There is a reason to doubt that this one lives: it is asked at once, and dead if it does not answer.
-    pub(super) fn doubt(&mut self, now: Instant, slot: u32) {
-        let Some(id) = self.table.get(slot).map(|entry| Id { slot, life: entry.life }) else { return };
-        if let Some(incarnation) = self.swim.suspect(id) {
-            let doubt = Doubt { id, incarnation, left: self.config.doubts, buries: true };
-            self.schedule(now, Task::Doubt(doubt));
-        }
-    }
-
-    pub(super) fn doubt_peer(&mut self, now: Instant, peer: PeerId, out: &mut Outputs) {
-        if let Some(slot) = self.table.slot(peer).filter(|slot| *slot != ME) {
-            self.doubt(now, slot);
-            self.absorb(now, out);
         }
     }
 }

@@ -83,6 +83,16 @@ pub struct Version {
     pub sequence: u32,
 }
 
+impl Version {
+    /// The sequence of a member's last word in a life: nothing can come after it, so whoever has it knows from the member
+    /// itself that this life is over.
+    pub(super) const LAST: u32 = u32::MAX;
+
+    pub(super) fn is_last(self) -> bool {
+        self.sequence == Self::LAST
+    }
+}
+
 /// An item as it travels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Item {
@@ -234,7 +244,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ItemError> {
 }
 
 /// SplitMix64's finaliser (Steele, Lea, Flood 2014): every bit of the input moves every bit of the output.
-pub(super) fn mix(value: u64) -> u64 {
+pub(crate) fn mix(value: u64) -> u64 {
     let z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rand::RngExt as _;
 
 use super::digest::{bucket, is_count};
+use super::doubting::Why;
 use super::hearing::limit;
 use super::item::{Life, TOPICS, Topic, Trust};
 use super::packet::{Part, Short, Versions, short};
@@ -28,6 +29,9 @@ const BULK_REST: Duration = Duration::from_millis(150);
 const BULK_LEAST: u32 = 8;
 /// The same grave is looked into, the same reply to it sent, after this time again.
 const GRAVE_REST: Duration = Duration::from_secs(1);
+
+/// Slots that are drawn to find one at random before all are looked at.
+const DRAWS: usize = 8;
 
 /// Subjects of `mine` that are newer than `theirs`.
 fn newer(slot: u32, mine: &Versions, theirs: &Versions) -> impl Iterator<Item = (u32, Topic)> {
@@ -83,15 +87,17 @@ impl<T: Trust> Membership<T> {
         self.schedule_bulk(now);
     }
 
-    /// One of the others of whom that is true.
-    fn any(&mut self, is_one: impl Fn(&Entry) -> bool) -> Option<u32> {
+    /// One of the others of whom that is true. Mostly it is so of many, and a few draws find one.
+    pub(super) fn any(&mut self, is_one: impl Fn(&Entry) -> bool) -> Option<u32> {
         let is_other = |(slot, entry): &(u32, &Entry)| *slot != ME && is_one(entry);
-        let count = self.table.entries().filter(is_other).count();
-        if count == 0 {
-            return None;
+        for _ in 0..DRAWS {
+            let slot = self.rng.random_range(0..self.table.slots());
+            if self.table.get(slot).is_some_and(|entry| is_other(&(slot, entry))) {
+                return Some(slot);
+            }
         }
-        let chosen = self.rng.random_range(0..count);
-        self.table.entries().filter(is_other).nth(chosen).map(|(slot, _)| slot)
+        let all: Vec<u32> = self.table.entries().filter(is_other).map(|(slot, _)| slot).collect();
+        if all.is_empty() { None } else { Some(all[self.rng.random_range(0..all.len())]) }
     }
 
     /// Knocks at somebody who is dead as far as is known here, or was never met.
@@ -122,6 +128,7 @@ impl<T: Trust> Membership<T> {
         let period = if is_alone { self.config.knock / 4 } else { self.config.knock };
         let pause = self.jittered(period);
         self.schedule(now.after(pause), Task::Knock);
+        self.look_after(now);
     }
 
     /// Somebody's digest came with a probe. Where it differs, and not only because news are under way, it is told why.
@@ -194,6 +201,7 @@ impl<T: Trust> Membership<T> {
     /// Sends what the other lacks, asks for what is lacking here, and names those who are dead.
     pub(super) fn hear_entries(
         &mut self,
+        now: Instant,
         sender: u32,
         of: u32,
         buckets: &[u16],
@@ -212,18 +220,20 @@ impl<T: Trust> Membership<T> {
             subjects.extend(newer(slot, &mine, &theirs));
         }
         self.send_items(peer, to, subjects, out);
-        let (mut wanted, mut graves) = (Vec::new(), Vec::new());
+        let (mut wanted, mut graves, mut alive_there) = (Vec::new(), Vec::new(), Vec::new());
         for theirs in entries {
             let entry = self.table.find(theirs.of).and_then(|slot| self.table.get(slot));
             match entry {
                 Some(entry) if entry.died.is_some() && entry.life >= theirs.life => {
-                    graves.push((theirs.of, entry.life))
+                    graves.push((theirs.of, entry.life));
+                    alive_there.push((theirs.of, theirs.life));
                 }
                 Some(entry) if lacks(&entry.versions(), theirs) => wanted.push(entry.versions()),
                 Some(_) => {}
                 None => wanted.push(Versions { of: theirs.of, ..Versions::default() }),
             }
         }
+        self.hear_lives(now, &alive_there, out);
         wanted.truncate(WANTED_MAX);
         graves.truncate(GRAVES_MAX);
         let wanted = (!wanted.is_empty()).then_some(Part::Want(wanted));
@@ -239,31 +249,42 @@ impl<T: Trust> Membership<T> {
         let mut subjects = Vec::new();
         for theirs in wanted {
             let Some(slot) = self.table.find(theirs.of) else { continue };
-            let Some(entry) = self.table.get(slot).filter(|entry| entry.is_alive) else { continue };
-            subjects.extend(newer(slot, &entry.versions(), theirs));
+            let Some(entry) = self.table.get(slot) else { continue };
+            // Of the dead only that they have left is of use to others.
+            let is_last = |topic: Topic| entry.item(topic).is_some_and(|known| known.item.version.is_last());
+            let mine = entry.versions();
+            let all = newer(slot, &mine, theirs);
+            subjects.extend(all.filter(|(_, topic)| entry.is_alive || is_last(*topic)));
         }
         self.send_items(peer, to, subjects, out);
     }
 
-    /// Somebody holds a member for dead. Where it is alive here, both are told: it may yet say that it lives.
+    /// Somebody holds a member for dead, maybe in a life that was not heard of here. Where it is alive here it is looked
+    /// into, and the other knocks at it: it may yet say that it lives.
     pub(super) fn hear_grave(&mut self, now: Instant, sender: u32, of: Short, life: Life, out: &mut Outputs) {
         let Some(slot) = self.table.find(of) else { return };
         let Some(entry) = self.table.get(slot).filter(|entry| entry.is_alive) else { return };
+        let known = entry.life;
         if slot == ME {
-            self.hear_buried(now, life, out);
-        } else if entry.life > life {
+            if let Some(by) = self.table.get(sender).map(|entry| entry.peer) {
+                self.hear_buried(now, by, life, out);
+            }
+        } else if known > life {
             let Some((peer, to)) = self.address(sender) else { return };
             self.send_items(peer, to, Topic::ALL.map(|topic| (slot, topic)), out);
-        } else if entry.life == life && self.may(now, of, limit::GRAVE, GRAVE_REST) {
-            self.send(slot, vec![Part::Buried(life)], out);
-            self.doubt(now, slot);
+        } else if self.may(now, of, limit::GRAVE, GRAVE_REST) {
+            self.send(sender, vec![Part::Lives(vec![(of, known)])], out);
+            self.look_into(now, slot, Why::Buried);
         }
     }
 
-    /// This member is held for dead in that life.
-    pub(super) fn hear_buried(&mut self, now: Instant, life: Life, out: &mut Outputs) {
-        if life == self.life() {
-            self.revive(now, out);
+    /// Somebody has these for alive. Who is dead here in that life is told so, to begin another.
+    pub(super) fn hear_lives(&mut self, now: Instant, lives: &[(Short, Life)], out: &mut Outputs) {
+        for (of, life) in lives.iter().take(GRAVES_MAX) {
+            let Some(slot) = self.table.find(*of) else { continue };
+            if self.table.get(slot).is_some_and(|entry| entry.died.is_some() && entry.life == *life) {
+                self.tell_buried(now, slot, out);
+            }
         }
     }
 

@@ -8,6 +8,7 @@
 //! * `item`, `record`: what a member says of itself, signed and versioned, by topic.
 //! * `table`, `digest`: everybody, and what is known of them in a few numbers.
 //! * `rumours`: items that are being passed on.
+//! * `doubting`: members that are suspected. `standing`: what is held against liars; `lying`: what these send.
 //! * `hearing`, `speaking`, `mending`, `telling`: packets in, packets out, gaps found by digests, what is said of oneself.
 //! * `coordinate`: round trips between any two.
 //! * `packet`, `bytes`: what goes over the wire.
@@ -18,13 +19,16 @@ mod bytes;
 mod config;
 mod coordinate;
 mod digest;
+mod doubting;
 mod hearing;
 mod item;
+pub mod lying;
 mod mending;
 mod packet;
 mod record;
 mod rumours;
 mod speaking;
+mod standing;
 mod swim;
 mod table;
 mod telling;
@@ -42,16 +46,20 @@ use rand_chacha::rand_core::SeedableRng as _;
 pub use self::config::Config;
 pub use self::coordinate::Coordinate;
 pub use self::item::{BODY_MAX, Content, Item, ItemError, Known, Life, Topic, Trust, Version};
-pub use self::packet::{PACKET_MAX, carrying};
+pub use self::packet::PACKET_MAX;
 pub use self::record::{
-    ADDRESSES_MAX, Caps, DEVICES_MAX, Fingerprint, Held, Load, MODELS_MAX, NAME_MAX, Offer, Profile,
-    SERVED_MAX, State,
+    ADDRESSES_MAX, Abilities, CLAIMS_MAX, Caps, Claim, DEVICES_MAX, Fingerprint, Held, Intent, LINKS_MAX,
+    Link, Load, MODELS_MAX, NAME_MAX, Offer, Profile, SERVED_MAX, State,
 };
 
+pub(crate) use self::item::mix;
+
 use self::coordinate::Point;
+use self::doubting::Look;
 use self::item::TOPICS;
 use self::packet::Short;
 use self::rumours::Rumours;
+use self::standing::Standings;
 use self::swim::{Id, Message, Swim, Timer};
 use self::table::{ME, Table};
 use crate::clock::Instant;
@@ -110,6 +118,8 @@ pub enum Event {
     Garbled(PeerId),
     /// Others held this member for dead; it has told them that it lives.
     Revived,
+    /// It has lied so often that what it says of others is not believed here, until it is some time without lies.
+    Distrusted(PeerId),
 }
 
 /// What is to be done. The caller empties it.
@@ -130,18 +140,9 @@ enum Task {
     Publish(Topic),
     Demand,
     Revive,
-    Doubt(Doubt),
+    /// Whom, and which question of it.
+    Look(u32, u64),
     Farewell(u8),
-}
-
-/// A member that did not answer, and how often it is still to be asked.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Doubt {
-    id: Id,
-    incarnation: u16,
-    left: u32,
-    /// Whether this, and not the failure detector's own timer, ends it.
-    buries: bool,
 }
 
 /// The last ping that was sent.
@@ -176,6 +177,9 @@ pub struct Membership<T> {
     /// This life's, as the failure detector has it.
     incarnation: u16,
     ping: Option<Ping>,
+    /// Members that are being looked into, by slot.
+    looks: BTreeMap<u32, Look>,
+    standings: Standings,
     point: Point,
     mean_round_trip_us: f64,
     /// Measured round trips, microseconds, and when: the latest of a few hundred peers.
@@ -219,6 +223,8 @@ impl<T: Trust> Membership<T> {
             pending: Vec::new(),
             incarnation: 0,
             ping: None,
+            looks: BTreeMap::new(),
+            standings: Standings::new(config.lies),
             point: Point::default(),
             mean_round_trip_us: 0.0,
             links: BTreeMap::new(),
@@ -245,16 +251,17 @@ impl<T: Trust> Membership<T> {
     pub fn on(&mut self, now: Instant, input: Input<'_>, out: &mut Outputs) {
         self.notice_stall(now);
         match input {
-            Input::Packet { from, bytes } if !self.left => self.packet(now, from, bytes, out),
             Input::Tick => {}
+            // Nobody speaks after the last word.
+            _ if self.left => return,
+            Input::Packet { from, bytes } => self.packet(now, from, bytes, out),
             Input::Join(seeds) => self.join(now, seeds, out),
             Input::Profile(profile) => self.tell_profile(now, profile, out),
             Input::State(state) => self.tell_state(now, state, out),
             Input::Asked(model) => self.count(now, model),
             Input::Measured(peer, round_trip) => self.measured(now, peer, round_trip),
             Input::Unreachable(peer) => self.doubt_peer(now, peer, out),
-            Input::Leave => self.leave(now),
-            Input::Packet { .. } => return,
+            Input::Leave => self.leave(now, out),
         }
         while let Some(entry) = self.tasks.first_entry().filter(|entry| entry.key().0 <= now) {
             let task = entry.remove();
@@ -282,7 +289,7 @@ impl<T: Trust> Membership<T> {
             }
             Task::Demand => self.tell_demand(now, out),
             Task::Revive => self.revive(now, out),
-            Task::Doubt(doubt) => self.doubt_again(now, doubt, out),
+            Task::Look(slot, turn) => self.look(now, slot, turn, out),
             Task::Farewell(times) => self.farewell(now, times),
         }
         self.absorb(now, out);
@@ -353,6 +360,11 @@ impl<T: Trust> Membership<T> {
     pub fn is_member(&self, peer: PeerId) -> bool {
         let entry = self.table.slot(peer).and_then(|slot| self.table.get(slot));
         entry.is_some_and(|entry| peer == self.me || (entry.is_alive && entry.is_told))
+    }
+
+    /// How far that member is believed: 1 where nothing is held against it. Below a half, what it says of others is not.
+    pub fn trust_of(&self, now: Instant, peer: PeerId) -> f64 {
+        self.standings.trust(now, peer)
     }
 
     /// Everything that is kept of it under that topic, as it is passed on.

@@ -104,6 +104,41 @@ pub(super) enum Part {
     Doubt(u16),
     /// I am.
     Alive(u16),
+    /// The sender has these for alive.
+    Lives(Vec<(Short, Life)>),
+    /// A question whether a member lives, or the answer, on its way through a third.
+    Relay(Relay),
+}
+
+/// Where a relayed question is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Does that one live?
+    Ask,
+    /// Do you live? That one asks.
+    AskFor,
+    /// I do; tell that one.
+    Answer,
+    /// That one lives.
+    AnswerOf,
+}
+
+impl Way {
+    fn from_number(number: u8) -> Option<Self> {
+        [Self::Ask, Self::AskFor, Self::Answer, Self::AnswerOf].get(usize::from(number)).copied()
+    }
+}
+
+/// See [`Part::Relay`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Relay {
+    pub(super) way: Way,
+    /// The third: whom it is about, or whom it is for.
+    pub(super) of: Short,
+    /// Of its life.
+    pub(super) tag: u16,
+    /// Of the one who may be dead.
+    pub(super) incarnation: u16,
 }
 
 /// What a member sends.
@@ -143,11 +178,6 @@ impl Packet {
         }
         Some(Self { from, to, parts })
     }
-}
-
-/// A packet of nothing but items, as a member sends it: for tests, and for members who lie.
-pub fn carrying(from: Life, items: Vec<Item>) -> Vec<u8> {
-    Packet { from: from.tag(), to: 0, parts: items.into_iter().map(Part::Item).collect() }.encode()
 }
 
 /// A list that cannot be longer than the bytes that are left.
@@ -220,11 +250,7 @@ impl Part {
             }
             Part::Graves(graves) => {
                 writer.byte(8);
-                writer.number(graves.len() as u64);
-                for (of, life) in graves {
-                    writer.long(*of);
-                    writer.number(life.0);
-                }
+                write_lives(graves, writer);
             }
             Part::Buried(life) => {
                 writer.byte(9);
@@ -243,6 +269,17 @@ impl Part {
                 writer.number(notices.len() as u64);
                 notices.iter().for_each(|notice| notice.write(writer));
             }
+            Part::Lives(lives) => {
+                writer.byte(13);
+                write_lives(lives, writer);
+            }
+            Part::Relay(relay) => {
+                writer.byte(14);
+                writer.byte(relay.way as u8);
+                writer.long(relay.of);
+                writer.short(relay.tag);
+                writer.number(u64::from(relay.incarnation));
+            }
         }
     }
 
@@ -259,14 +296,31 @@ impl Part {
                 Part::Entries(of, buckets, list(reader, Versions::from_reader)?)
             }
             7 => Part::Want(list(reader, Versions::from_reader)?),
-            8 => Part::Graves(list(reader, |r| Some((r.long()?, Life(r.number()?))))?),
+            8 => Part::Graves(list(reader, life_of)?),
             9 => Part::Buried(Life(reader.number()?)),
             10 => Part::Doubt(reader.number_u16()?),
             11 => Part::Alive(reader.number_u16()?),
             12 => Part::Have(list(reader, Notice::from_reader)?),
+            13 => Part::Lives(list(reader, life_of)?),
+            14 => {
+                let (way, of) = (Way::from_number(reader.byte()?)?, reader.long()?);
+                Part::Relay(Relay { way, of, tag: reader.short()?, incarnation: reader.number_u16()? })
+            }
             _ => return None,
         })
     }
+}
+
+fn write_lives(lives: &[(Short, Life)], writer: &mut Writer) {
+    writer.number(lives.len() as u64);
+    for (of, life) in lives {
+        writer.long(*of);
+        writer.number(life.0);
+    }
+}
+
+fn life_of(reader: &mut Reader<'_>) -> Option<(Short, Life)> {
+    Some((reader.long()?, Life(reader.number()?)))
 }
 
 fn write_versions(all: &[Versions], writer: &mut Writer) {
@@ -344,6 +398,8 @@ mod tests {
             Part::Doubt(2),
             Part::Alive(3),
             Part::Have(vec![Notice { of: 3, tag: 4, topic: 2, sequence: 70_000 }]),
+            Part::Lives(vec![(4, Life::new(6))]),
+            Part::Relay(Relay { way: Way::AskFor, of: 5, tag: 9, incarnation: 400 }),
         ]
     }
 

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use rand::RngExt as _;
 
+use super::doubting::Why;
 use super::item::{ITEM_OVERHEAD, Topic, Trust};
 use super::packet::{Claim, Notice, Packet, Part, Probe, short};
 use super::swim::{Id, Kind, Message, News, Timer};
 use super::table::ME;
-use super::{Doubt, Membership, Outputs, Ping, Task};
+use super::{Membership, Outputs, Ping, Task};
 use crate::clock::Instant;
 use crate::ids::PeerId;
 
@@ -42,10 +43,7 @@ impl<T: Trust> Membership<T> {
             News::Down(id) => self.lost(now, id, out),
             News::Renamed(..) => {}
             News::Buried => self.revive(now, out),
-            News::Suspected(id, incarnation) => {
-                let doubt = Doubt { id, incarnation, left: self.config.doubts, buries: false };
-                self.schedule(now, Task::Doubt(doubt));
-            }
+            News::Suspected(id) => self.look_into(now, id.slot, Why::Silent),
         }
     }
 
@@ -62,22 +60,6 @@ impl<T: Trust> Membership<T> {
         {
             self.forget(id.slot, peer);
         }
-    }
-
-    /// Asks a member that did not answer whether it lives, again and again until it is heard of or the time is over.
-    pub(super) fn doubt_again(&mut self, now: Instant, doubt: Doubt, out: &mut Outputs) {
-        if !self.swim.is_suspected(doubt.id, doubt.incarnation) {
-            return;
-        }
-        if doubt.left == 0 {
-            if doubt.buries {
-                self.swim.bury(doubt.id, doubt.incarnation);
-            }
-            return;
-        }
-        self.send(doubt.id.slot, vec![Part::Doubt(doubt.incarnation)], out);
-        let pause = self.config.suspicion / self.config.doubts.max(1);
-        self.schedule(now.after(pause), Task::Doubt(Doubt { left: doubt.left - 1, ..doubt }));
     }
 
     /// News are sent to a few members, and again as long as there are any.

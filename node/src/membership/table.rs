@@ -78,6 +78,11 @@ impl Table {
         self.by_short.len()
     }
 
+    /// Slots are below this.
+    pub(super) fn slots(&self) -> u32 {
+        self.slots.len() as u32
+    }
+
     pub(super) fn digest(&self) -> &Digest {
         &self.digest
     }

@@ -123,7 +123,9 @@ impl<T: Trust> Membership<T> {
         let life = self.life();
         let last = self.table.me().item(topic).map(|known| known.item.version);
         let sequence = last.filter(|version| version.life == life).map_or(0, |version| version.sequence);
-        let version = Version { life, sequence: sequence.saturating_add(1) };
+        let next = sequence.saturating_add(1).min(Version::LAST - 1);
+        let sequence = if self.left { Version::LAST } else { next };
+        let version = Version { life, sequence };
         self.published[topic.index()] = Some(now);
         let body = content.body().unwrap_or_default();
         let mut item = Item { owner: self.me, topic, version, body, signature: [0; 64] };
@@ -174,10 +176,12 @@ impl<T: Trust> Membership<T> {
         }
     }
 
-    pub(super) fn leave(&mut self, now: Instant) {
+    /// Says so, signed: others may pass it on and be believed at once.
+    pub(super) fn leave(&mut self, now: Instant, out: &mut Outputs) {
         if !self.left {
-            self.swim.leave();
             self.left = true;
+            self.publish(now, Content::State(State::default()), out);
+            self.swim.leave();
             self.tasks.clear();
             self.schedule(now.after(FAREWELL_REST), Task::Farewell(FAREWELLS - 1));
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::item::mix;
+use super::lying::{Slander, carrying, slander};
 use super::*;
 
 /// A signature that anybody could make who wanted to; the tests' liars do not.
@@ -47,8 +48,12 @@ struct Mesh {
 }
 
 fn member(i: u8, life: u64, now: Instant) -> Membership<Toy> {
+    member_with(Config::default(), i, life, now)
+}
+
+fn member_with(config: Config, i: u8, life: u64, now: Instant) -> Membership<Toy> {
     let mut member =
-        Membership::new(peer(i), Life::new(life), Toy(peer(i)), Config::default(), u64::from(i) + life, now);
+        Membership::new(peer(i), Life::new(life), Toy(peer(i)), config, u64::from(i) + life, now);
     let profile = Profile { name: format!("machine {i} of life {life}"), ..Profile::default() };
     let mut out = Outputs::default();
     member.on(now, Input::Profile(profile), &mut out);
@@ -59,8 +64,17 @@ fn member(i: u8, life: u64, now: Instant) -> Membership<Toy> {
 impl Mesh {
     /// So many who have met.
     fn met(count: u8) -> Self {
+        Self::met_with(Config::default(), count)
+    }
+
+    /// The same where nobody probes: what others say is all that is heard.
+    fn met_without_probes(count: u8) -> Self {
+        Self::met_with(Config { probe_period: Duration::from_secs(100_000), ..Config::default() }, count)
+    }
+
+    fn met_with(config: Config, count: u8) -> Self {
         let now = Instant(1_000_000_000);
-        let members: Vec<_> = (0..count).map(|i| member(i, 100, now)).collect();
+        let members: Vec<_> = (0..count).map(|i| member_with(config, i, 100, now)).collect();
         let silent = vec![false; members.len()];
         let mut mesh = Self { now, members, silent, under_way: VecDeque::new(), events: Vec::new() };
         for i in 1..count {
@@ -107,6 +121,25 @@ impl Mesh {
             }
         }
         self.now = end;
+    }
+
+    /// `by` says to `to` of `victim`, in its life or a later one, what is not so.
+    fn slander(&mut self, by: u8, to: u8, victim: (u8, Life), what: Slander) {
+        let life = |i: u8| self.members[usize::from(i)].life();
+        let bytes = slander(life(by), life(to), (peer(victim.0), victim.1), what);
+        self.input(to, Input::Packet { from: peer(by), bytes: &bytes });
+    }
+
+    fn life(&self, i: u8) -> Life {
+        self.members[usize::from(i)].life()
+    }
+
+    fn trust(&self, i: u8, of: u8) -> f64 {
+        self.members[usize::from(i)].trust_of(self.now, peer(of))
+    }
+
+    fn count(&self, i: u8, event: Event) -> usize {
+        self.events.iter().filter(|told| **told == (i, event)).count()
     }
 
     fn told(&self, i: u8, event: Event) -> bool {
@@ -223,6 +256,107 @@ fn a_broken_stream_is_looked_into_at_once() {
     mesh.input(0, Input::Unreachable(peer(2)));
     mesh.run(1.7);
     assert!(mesh.told(0, Event::Down(peer(2))));
+}
+
+#[test]
+fn a_suspected_member_is_looked_into_though_the_word_of_its_end_is_lost() {
+    // Who suspects it tells so, and then nobody says anything: a ghost stayed here for as long as nobody probed.
+    let mut mesh = Mesh::met_without_probes(4);
+    mesh.silent[3] = true;
+    mesh.slander(1, 0, (3, mesh.life(3)), Slander::Suspected(0));
+    mesh.run(4.0);
+    assert!(mesh.told(0, Event::Down(peer(3))));
+}
+
+#[test]
+fn a_stream_that_breaks_to_a_suspected_member_is_looked_into_too() {
+    // The look-up once ended where others suspected the member before: their word of its end was lost, and it stayed.
+    let mut mesh = Mesh::met_without_probes(4);
+    mesh.silent[3] = true;
+    mesh.slander(1, 0, (3, mesh.life(3)), Slander::Suspected(0));
+    mesh.input(0, Input::Unreachable(peer(3)));
+    mesh.run(1.7);
+    assert!(mesh.told(0, Event::Down(peer(3))), "at once, not when a rumour is looked into");
+}
+
+#[test]
+fn a_grave_of_a_later_life_ends_an_earlier_one() {
+    // A liar replays what a member said in an earlier life to one who never knew it. The others remember the end of a
+    // later life; as that was not heard of here, nothing came of it, and the ghost stayed.
+    let mut mesh = Mesh::met_without_probes(4);
+    mesh.silent[3] = true;
+    mesh.slander(1, 0, (3, Life::new(101)), Slander::Grave);
+    mesh.run(4.0);
+    assert!(mesh.told(0, Event::Down(peer(3))));
+}
+
+#[test]
+fn a_false_word_of_an_end_is_looked_into_and_ends_nothing() {
+    let mut mesh = Mesh::met(5);
+    for what in [Slander::Dead, Slander::Grave, Slander::Suspected(3), Slander::Suspected(u16::MAX)] {
+        mesh.slander(1, 0, (2, mesh.life(2)), what);
+        mesh.run(4.0);
+    }
+    assert!(!mesh.events.iter().any(|(_, event)| matches!(event, Event::Down(_) | Event::Revived)));
+    assert!(mesh.trust(0, 1) < 1.0 && mesh.trust(0, 1) > 0.85, "one may be wrong: {}", mesh.trust(0, 1));
+    assert!((2..5).all(|i| mesh.trust(0, i) == 1.0));
+}
+
+#[test]
+fn who_accuses_again_and_again_is_not_believed_until_it_stops() {
+    let mut mesh = Mesh::met(9);
+    for round in 0..14 {
+        let victim = 2 + round % 7;
+        mesh.slander(1, 0, (victim, mesh.life(victim)), Slander::Dead);
+        mesh.run(6.0);
+    }
+    assert_eq!(mesh.count(0, Event::Distrusted(peer(1))), 1);
+    assert!(mesh.trust(0, 1) < 0.5 && (2..9).all(|i| mesh.trust(0, i) == 1.0));
+    assert!(!mesh.events.iter().any(|(_, event)| matches!(event, Event::Down(_) | Event::Revived)));
+    mesh.silent[3] = true;
+    mesh.slander(1, 0, (3, mesh.life(3)), Slander::Dead);
+    mesh.run(180.0);
+    assert!(mesh.told(0, Event::Down(peer(3))), "others are believed, and one's own eyes");
+    assert!(mesh.trust(0, 1) > 0.5, "it has stopped long ago");
+}
+
+#[test]
+fn who_says_it_of_one_again_and_again_is_not_heard_on_that_one() {
+    let mut mesh = Mesh::met(4);
+    for _ in 0..25 {
+        mesh.slander(1, 2, (2, mesh.life(2)), Slander::Buried);
+        mesh.run(1.0);
+    }
+    assert_eq!(mesh.count(2, Event::Revived), 3);
+    assert!(mesh.trust(2, 1) >= 0.5, "one victim is not enough: it may have played dead");
+}
+
+#[test]
+fn nobody_keeps_a_dead_member_alive_by_saying_so() {
+    let mut mesh = Mesh::met(5);
+    mesh.silent[3] = true;
+    for incarnation in 1..80 {
+        mesh.slander(1, 0, (3, mesh.life(3)), Slander::Lives(incarnation));
+        mesh.run(0.1);
+    }
+    assert!(mesh.told(0, Event::Down(peer(3))));
+}
+
+#[test]
+fn a_members_last_word_is_believed_whoever_passes_it_on() {
+    let mut mesh = Mesh::met(3);
+    mesh.silent[1] = true;
+    mesh.input(2, Input::Leave);
+    mesh.run(0.5);
+    let last = mesh.members[0].known(peer(2), Topic::State).unwrap().item.clone();
+    let bytes = carrying(mesh.life(0), vec![last]);
+    mesh.input(1, Input::Packet { from: peer(0), bytes: &bytes });
+    assert!(mesh.told(1, Event::Down(peer(2))));
+    mesh.members[2] = member(2, 200, mesh.now);
+    mesh.silent[1] = false;
+    mesh.input(2, Input::Join(&[peer(0)]));
+    mesh.run(2.0);
+    assert!(mesh.members[1].is_member(peer(2)), "it may come back in another life");
 }
 
 #[test]

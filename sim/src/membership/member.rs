@@ -1,6 +1,6 @@
 //! One process in the simulated mesh.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use node::PeerId;
 use node::membership::{Membership, Size, Version};
@@ -32,7 +32,9 @@ pub(super) struct Member {
     pub(super) largest: Size,
     pub(super) longest_packet: usize,
     /// The latest versions it has told of, to see that none goes back; kept in small meshes only.
-    pub(super) seen: std::collections::BTreeMap<(PeerId, usize), Version>,
+    pub(super) seen: BTreeMap<(PeerId, usize), Version>,
+    /// When it found whom.
+    pub(super) found: BTreeMap<PeerId, u64>,
 }
 
 impl Member {
@@ -51,7 +53,8 @@ impl Member {
             peak_bytes_per_s: 0,
             largest: Size::default(),
             longest_packet: 0,
-            seen: std::collections::BTreeMap::new(),
+            seen: BTreeMap::new(),
+            found: BTreeMap::new(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Member {
         self.inbox.clear();
         self.wake = None;
         self.seen.clear();
+        self.found.clear();
     }
 
     pub(super) fn measure(&mut self) {

@@ -69,8 +69,8 @@ pub(super) enum News {
     Renamed(Id, Id),
     /// Others hold this member for dead.
     Buried,
-    /// It did not answer; unless it is heard of, it is dead after the time of suspicion.
-    Suspected(Id, u16),
+    /// It did not answer.
+    Suspected(Id),
 }
 
 /// What comes of a call.
@@ -100,10 +100,11 @@ impl Runtime<Id> for &mut Effects {
     }
 
     fn submit_after(&mut self, event: foca::Timer<Id>, after: Duration) {
-        if let foca::Timer::ChangeSuspectToDown { member_id, incarnation, .. } = &event {
-            self.news.push(News::Suspected(*member_id, *incarnation));
+        match event {
+            // foca has no timer for those whom others suspect: all suspicions are ended in one way, by a look-up.
+            foca::Timer::ChangeSuspectToDown { member_id, .. } => self.news.push(News::Suspected(member_id)),
+            event => self.timers.push((Timer(event), after)),
         }
-        self.timers.push((Timer(event), after));
     }
 }
 
@@ -196,24 +197,38 @@ impl Swim {
     }
 
     /// There is reason to doubt that it lives; gives its incarnation, `None` for the dead.
-    pub(super) fn suspect(&mut self, id: Id) -> Option<u16> {
+    pub(super) fn suspect(&mut self, id: Id, pass_on: bool) -> Option<u16> {
         let (incarnation, is_alive) = self.state(id)?;
-        // One that others suspect already is looked into all the same: their word of its end may be lost.
         if is_alive {
-            self.apply(Member::new(id, incarnation, foca::State::Suspect), true);
+            self.apply(Member::new(id, incarnation, foca::State::Suspect), pass_on);
         }
         Some(incarnation)
     }
 
     /// Ends a suspicion that was not answered.
     pub(super) fn bury(&mut self, id: Id, incarnation: u16) {
-        if self.is_suspected(id, incarnation) {
-            self.apply(Member::new(id, incarnation, foca::State::Down), true);
-        }
+        self.apply(Member::new(id, incarnation, foca::State::Down), true);
     }
 
-    pub(super) fn is_suspected(&self, id: Id, incarnation: u16) -> bool {
-        self.state(id) == Some((incarnation, false))
+    /// It has said itself that it left; others hear of that from its own word.
+    pub(super) fn left(&mut self, id: Id) {
+        self.apply(Member::new(id, 0, foca::State::Down), false);
+    }
+
+    /// In which incarnation it is suspected, if it is.
+    pub(super) fn suspected(&self, id: Id) -> Option<u16> {
+        self.state(id).and_then(|(incarnation, is_alive)| (!is_alive).then_some(incarnation))
+    }
+
+    /// Slots of all who are.
+    pub(super) fn suspects(&self) -> Vec<u32> {
+        let suspects = self.foca.iter_members().filter(|member| member.state() == foca::State::Suspect);
+        suspects.map(|member| member.id().slot).collect()
+    }
+
+    /// Its incarnation, `None` for the dead.
+    pub(super) fn incarnation(&self, id: Id) -> Option<u16> {
+        self.state(id).map(|(incarnation, _)| incarnation)
     }
 
     /// Incarnation, and whether nobody doubts it; `None` for the dead.

@@ -14,7 +14,7 @@ pub(super) fn check(world: &World) -> Vec<String> {
     if world.is_split() {
         return found;
     }
-    for (i, process) in world.living() {
+    for (i, process) in world.honest() {
         let map = process.demand(world.members[i as usize].clock.local(world.now_ns));
         for (model, true_per_s) in &truth {
             let per_s = map.per_s(&name(*model));

@@ -5,14 +5,18 @@
 //! * `records`: everybody has what each said last.
 //! * `believed`: nobody ever believed a forged or an older item.
 //! * `demand`: everybody's demand map is near the truth.
+//! * `alive`: nobody was taken for dead without a reason.
+//! * `trusted`: nobody honest was found a liar.
 //! * `bounds`: packets, rates and tables kept their bounds.
 
+mod alive;
 mod believed;
 mod bounds;
 mod demand;
 mod ghosts;
 mod known;
 mod records;
+mod trusted;
 
 use super::world::World;
 
@@ -23,6 +27,8 @@ pub(super) fn violations(world: &World) -> Vec<String> {
         ("known", known::check(world)),
         ("records", records::check(world)),
         ("believed", believed::check(world)),
+        ("alive", alive::check(world)),
+        ("trusted", trusted::check(world)),
         ("demand", demand::check(world)),
         ("bounds", bounds::check(world)),
     ];

@@ -10,7 +10,7 @@ pub(super) fn check(world: &World) -> Vec<String> {
     }
     let owners: Vec<_> = world.living().map(|(i, owner)| (i, owner.me())).collect();
     let mut found = Vec::new();
-    for (i, process) in world.living() {
+    for (i, process) in world.honest() {
         for (number, owner) in &owners {
             for topic in Topic::ALL {
                 let Some(said) = world.said.get(&(*number, topic as usize)) else { continue };
