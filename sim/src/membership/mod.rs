@@ -3,7 +3,7 @@
 //! Packets are delayed, lost and counted (with the 28 bytes of UDP and IP), clocks run fast and slow, members crash,
 //! restart, stand still, leave, lie, and are cut off from each other. Everything random comes from one seed.
 //!
-//! * [`spec`]: what is simulated.
+//! * [`spec`]: what is simulated. [`serving`]: models, machines, requests and clients, where there are any.
 //! * `world`: the loop. `member`: one process in it. `network`, `faults`: what becomes of packets. `liar`: a member that
 //!   is not honest.
 //! * `trust`: signatures. `watch`: how long until everybody knows. `truth`: what is really asked for.
@@ -16,6 +16,7 @@ mod member;
 mod network;
 pub(crate) mod oracle;
 pub mod report;
+pub mod serving;
 pub mod spec;
 #[cfg(test)]
 mod tests;
@@ -24,9 +25,12 @@ mod truth;
 mod watch;
 mod world;
 
+use std::collections::BTreeMap;
+
 use node::membership::Config;
 use serde::Serialize;
 
+use self::serving::{Served, ServingSabotage};
 use self::spec::Spec;
 use self::world::World;
 
@@ -57,10 +61,15 @@ pub struct Outcome {
     pub false_downs: u64,
     /// Items that were not believed.
     pub refused: u64,
+    /// Members that were found liars, and by how many others.
+    pub distrusted: BTreeMap<u32, u32>,
     /// How long news took.
     pub timings: Vec<Timing>,
     /// How wrong coordinates are at the end over pairs of members, relative: half of the pairs, nine in ten.
     pub coordinate_error: Option<(f64, f64)>,
+    /// What was served, where the spec has models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<Served>,
     /// What the oracles found.
     pub violations: Vec<String>,
 }
@@ -82,6 +91,10 @@ pub enum Sabotage {
     LongPackets,
     /// Members forget what they knew and take old items for new.
     Amnesia,
+    /// Who is said to be dead is not asked.
+    Hasty,
+    /// The first mistake is taken for a lie.
+    Grudge,
 }
 
 impl Sabotage {
@@ -94,6 +107,8 @@ impl Sabotage {
             Self::NoMending => (config.sync_rest, config.gossip_period) = (never, never),
             Self::SecretDemand => config.demand_rest = never,
             Self::LongPackets => (config.packet_bytes, config.sync_bytes) = (60_000, 600_000),
+            Self::Hasty => config.doubts = 0,
+            Self::Grudge => config.lies = 0.1,
             Self::BlindTrust | Self::Amnesia => {}
         }
     }
@@ -109,9 +124,18 @@ pub fn run_with(spec: &Spec, seed: u64, mut config: Config, sabotage: Option<Sab
     if let Some(sabotage) = sabotage {
         sabotage.config(&mut config);
     }
-    let mut world = World::new(spec, seed, config, sabotage);
+    ended(World::new(spec, seed, config, sabotage, None), seed)
+}
+
+/// The same with a mesh that serves wrongly.
+pub fn run_serving(spec: &Spec, seed: u64, sabotage: ServingSabotage) -> Outcome {
+    ended(World::new(spec, seed, Config::default(), None, Some(sabotage)), seed)
+}
+
+fn ended(mut world: World, seed: u64) -> Outcome {
     world.run();
     let mut outcome = Outcome { seed, ..world.outcome() };
     outcome.violations = oracle::violations(&world);
+    outcome.violations.extend(world::serving::violations(&world));
     outcome
 }

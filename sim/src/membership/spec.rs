@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::serving::Serving;
+
 /// A mesh, its network, what goes wrong in it, and what it promises.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -30,6 +32,8 @@ pub struct Spec {
     /// What goes wrong, by hand.
     #[serde(default, rename = "fault")]
     pub faults: Vec<Fault>,
+    /// What they serve, and to whom.
+    pub serving: Option<Serving>,
     /// What goes wrong, drawn from the seed.
     pub chaos: Option<Chaos>,
     /// What must hold at the end.
@@ -106,6 +110,10 @@ pub enum FaultKind {
     Change,
     /// A member sends forged, altered and old items to others.
     Lie,
+    /// A member says of others that they are dead, suspected, or alive when they are gone.
+    Accuse,
+    /// A member says that it computes faster than anything can.
+    Boast,
     /// A member claims to be asked ten thousand times a second.
     Flood,
 }
@@ -244,6 +252,16 @@ impl Spec {
                 || !is_time(chaos.until_s))
         {
             return value("chaos", format!("{chaos:?}"), "of at least one kind, and until_s after from_s");
+        }
+        if let Some(serving) = &self.serving {
+            serving.checked()?;
+            if self.demand.models as usize > serving.models.len() {
+                return value(
+                    "demand.models",
+                    self.demand.models.to_string(),
+                    "at most as many as serving.models",
+                );
+            }
         }
         Ok(self)
     }

@@ -95,6 +95,35 @@ fn a_packet_without_a_bound_is_found() {
 }
 
 #[test]
+fn who_is_buried_on_the_word_of_a_liar_is_missed() {
+    let text = BUSY.replace("kind = \"lie\"", "kind = \"accuse\"");
+    catches(&text, Sabotage::Hasty, "alive");
+}
+
+#[test]
+fn an_honest_member_that_is_called_a_liar_is_found() {
+    catches(SPLIT, Sabotage::Grudge, "trusted");
+}
+
+#[test]
+fn a_liar_changes_nobodys_view_and_is_found_out() {
+    for kind in ["lie", "accuse", "boast"] {
+        let text = format!(
+            "nodes = 12\nseconds = 150.0\nchanges_per_s = 0.5\ndemand = {{ per_s = 10.0, models = 3 }}\n\
+             [[fault]]\nat_s = 5.0\nkind = \"{kind}\"\n\
+             [[fault]]\nat_s = 30.0\nkind = \"crash\"\nfor_s = 20.0\n\
+             [[fault]]\nat_s = 60.0\nkind = \"leave\""
+        );
+        for seed in 1..=5 {
+            let outcome = run(&spec(&text), seed);
+            assert!(outcome.violations.is_empty(), "{kind}, seed {seed}: {:?}", outcome.violations);
+            let found: Vec<u32> = outcome.distrusted.values().copied().collect();
+            assert!(matches!(found[..], [others] if others >= 4), "{kind}, seed {seed}: {found:?}");
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_is_the_same_run() {
     let (a, b) = (run(&spec(BUSY), 7), run(&spec(BUSY), 7));
     assert_eq!(a, b);

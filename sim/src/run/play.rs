@@ -107,6 +107,7 @@ impl RingPlay {
             initial,
             cut: Vec::new(),
             least: None,
+            copies: false,
             limits: orders.limits,
             incarnation: life.incarnation,
         }

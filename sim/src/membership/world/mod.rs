@@ -1,10 +1,11 @@
 //! The loop: one heap of events, by time and then by number, so that a seed is a run.
 
+pub(super) mod serving;
 mod striking;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,9 +14,11 @@ use node::membership::{
     Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version,
 };
 
+use self::serving::{Due, Serving};
 use super::faults::{Strike, Ways, strikes};
 use super::member::Member;
 use super::network::{Place, Watchwork, wire_bytes};
+use super::serving::ServingSabotage;
 use super::spec::{FaultKind, Spec, Start};
 use super::trust::{Keys, Vault};
 use super::truth::{self, Truth};
@@ -46,8 +49,9 @@ enum Happening {
     Change,
     Strike(usize),
     End(usize),
-    Lie(u32),
+    Lie(u32, FaultKind),
     Measure,
+    Serving(Due),
 }
 
 /// Everything.
@@ -73,17 +77,31 @@ pub(crate) struct World {
     watches: Vec<Watch>,
     done: Vec<Watch>,
     pub(super) broken: Vec<String>,
+    /// Who lives, can be heard, was not struck, and was taken for dead all the same.
+    pub(super) mourned: Vec<String>,
+    /// Who is honest and was found a liar.
+    pub(super) wronged: Vec<String>,
+    pub(super) liars: BTreeSet<u32>,
+    /// Who was found a liar, and by whom.
+    exposed: BTreeSet<(u32, u32)>,
     /// What each had said some seconds before the end: what all must know then.
     pub(super) said: BTreeMap<(u32, usize), Version>,
     packets: u64,
     bytes: u64,
     rest: (u64, u64),
-    false_downs: u64,
     refused: u64,
+    /// Models, requests and clients, where the spec has any.
+    serving: Option<Box<Serving>>,
 }
 
 impl World {
-    pub(super) fn new(spec: &Spec, seed: u64, config: Config, sabotage: Option<Sabotage>) -> Self {
+    pub(super) fn new(
+        spec: &Spec,
+        seed: u64,
+        config: Config,
+        sabotage: Option<Sabotage>,
+        serving_sabotage: Option<ServingSabotage>,
+    ) -> Self {
         let seed = Seed::new(seed).fork("membership");
         let mut places = seed.fork("places").draws();
         let strikes = strikes(spec, seed);
@@ -110,12 +128,19 @@ impl World {
             watches: Vec::new(),
             done: Vec::new(),
             broken: Vec::new(),
+            mourned: Vec::new(),
+            wronged: Vec::new(),
+            liars: BTreeSet::new(),
+            exposed: BTreeSet::new(),
             said: BTreeMap::new(),
             packets: 0,
             bytes: 0,
             rest: (0, 0),
-            false_downs: 0,
             refused: 0,
+            serving: spec.serving.as_ref().map(|serving| {
+                let members = (spec.nodes + joins) as usize;
+                Box::new(Serving::new(serving, members, seed.fork("serving"), serving_sabotage))
+            }),
             spec: spec.clone(),
             seed,
             config,
@@ -145,6 +170,7 @@ impl World {
             }
         }
         self.push(0, Happening::Measure);
+        self.set_up_serving();
         if self.spec.demand.per_s > 0.0 && self.spec.demand.models > 0 {
             self.push(SECOND_NS, Happening::Ask);
         }
@@ -185,7 +211,8 @@ impl World {
             Happening::Change => self.change_somebody(),
             Happening::Strike(number) => self.strike(number),
             Happening::End(number) => self.end(number),
-            Happening::Lie(i) => self.lie(i),
+            Happening::Lie(i, kind) => self.lie(i, kind),
+            Happening::Serving(due) => self.serve(due),
             Happening::Measure => {
                 self.members.iter_mut().for_each(Member::measure);
                 if (self.now_ns + GRACE_NS) as f64 <= self.spec.seconds * SECOND_NS as f64 {
@@ -206,15 +233,20 @@ impl World {
     }
 
     fn process(&self, i: u32, life: Life) -> Membership<Keys> {
-        let me = PeerId::from_index(i);
-        let keys = Keys { me, secrets: self.seed.fork("secrets"), vault: Rc::clone(&self.vault) };
+        let (me, keys) = (PeerId::from_index(i), self.keys(i));
         let seed = self.seed.fork("members").fork_index(u64::from(i)).fork_index(life.start()).value();
         let now = self.members[i as usize].clock.local(self.now_ns);
         let mut process = Membership::new(me, life, keys, self.config, seed, now);
         let mut out = Outputs::default();
-        process.on(now, Input::Profile(profile(i)), &mut out);
+        let profile = self.serving.as_ref().map_or_else(|| profile(i), |serving| serving.profile(i));
+        process.on(now, Input::Profile(profile), &mut out);
         process.on(now, Input::State(State::default()), &mut out);
         process
+    }
+
+    fn keys(&self, i: u32) -> Keys {
+        let me = PeerId::from_index(i);
+        Keys { me, secrets: self.seed.fork("secrets"), vault: Rc::clone(&self.vault) }
     }
 
     /// A process begins, at the start or again.
@@ -224,6 +256,7 @@ impl World {
         let process = self.process(i, Life::new(life));
         self.members[i as usize].process = Some(process);
         self.members[i as usize].seen.clear();
+        self.serving_begins(i);
         if is_first {
             let initial = std::mem::take(&mut self.initial);
             self.with(i, |process, now, out| process.restore(now, &initial, out));
@@ -292,14 +325,29 @@ impl World {
     fn hear(&mut self, i: u32, event: &Event) {
         match event {
             Event::Refused { .. } => self.refused += 1,
-            Event::Down(peer) if self.is_well(peer.index()) && self.is_well(i) => self.false_downs += 1,
+            Event::Down(peer) if self.is_well(peer.index()) && self.is_well(i) => {
+                let seconds = self.now_ns as f64 / 1e9;
+                self.mourned.push(format!("member {i} took {peer:?} for dead at {seconds:.3} s"));
+            }
+            Event::Distrusted(peer) => {
+                self.exposed.insert((peer.index(), i));
+                if self.liars.contains(&peer.index()) {
+                    return;
+                }
+                let seconds = self.now_ns as f64 / 1e9;
+                self.wronged.push(format!("member {i} no longer believes {peer:?} at {seconds:.3} s"));
+            }
             Event::Changed(peer, topic) if self.spec.nodes <= WATCHED_MAX => self.inspect(i, *peer, *topic),
             Event::Up(peer) if self.spec.nodes <= WATCHED_MAX => {
                 Topic::ALL.iter().for_each(|topic| self.inspect(i, *peer, *topic));
             }
             _ => {}
         }
+        self.serving_hears(i, event);
         let now_ns = self.now_ns;
+        if let Event::Up(peer) = event {
+            self.members[i as usize].found.insert(*peer, now_ns);
+        }
         let Some(process) = &self.members[i as usize].process else { return };
         for watch in &mut self.watches {
             let subject = PeerId::from_index(watch.subject);
@@ -313,15 +361,20 @@ impl World {
         self.done.extend::<Vec<Watch>>(done);
     }
 
-    /// Whether it runs, and everybody can hear it.
+    /// Whether it runs, and everybody could hear it over the last ten seconds. Who lies or has something to say is well.
     fn is_well(&self, i: u32) -> bool {
+        use FaultKind::{Crash, Lossy, Mute, Partition, Pause};
         let struck = |strike: &Strike| {
+            if !matches!(strike.kind, Crash | Lossy | Mute | Partition | Pause) {
+                return false;
+            }
             let is_now = strike.at_ns <= self.now_ns
                 && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
             let is_all = strike.kind == FaultKind::Partition;
             is_now && (is_all || strike.nodes.contains(&i))
         };
-        self.members.get(i as usize).is_some_and(Member::is_running) && !self.strikes.iter().any(struck)
+        let is_there = |member: &Member| member.is_running() && !member.has_left;
+        self.members.get(i as usize).is_some_and(is_there) && !self.strikes.iter().any(struck)
     }
 
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
@@ -345,7 +398,9 @@ impl World {
         // Zipf by inversion of the continuous law: half of the logarithm is half of the requests.
         let models = f64::from(self.spec.demand.models);
         let model = ((models + 1.0).powf(self.choices.unit()) - 1.0) as u32;
-        if self.members[i as usize].is_running() {
+        if self.serving.is_some() {
+            self.request(i, model);
+        } else if self.members[i as usize].is_running() {
             self.truth.asked(self.now_ns, i, model);
             self.input(i, Input::Asked(&truth::name(model)));
         }
@@ -362,6 +417,9 @@ impl World {
 
     /// A member serves something else, or is busier.
     fn change(&mut self, i: u32, in_kind: bool) {
+        if self.serving.is_some() {
+            return;
+        }
         let member = &mut self.members[i as usize];
         member.sessions += 1;
         let mut state = State::default();
@@ -377,6 +435,11 @@ impl World {
         let all = (0u32..).zip(&self.members);
         all.filter(|(_, member)| !member.has_left && member.is_running())
             .filter_map(|(i, member)| Some((i, member.process.as_ref()?)))
+    }
+
+    /// Those of them who never lied: what a liar knows is its own affair, since others do not listen to it.
+    pub(super) fn honest(&self) -> impl Iterator<Item = (u32, &Membership<Keys>)> {
+        self.living().filter(|(i, _)| !self.liars.contains(i))
     }
 
     pub(super) fn is_split(&self) -> bool {
@@ -398,12 +461,22 @@ impl World {
             rest_packets_per_s: self.rest.0 as f64 / living / seconds,
             peak_bytes_per_s: self.members.iter().map(|m| m.peak_bytes_per_s).max().unwrap_or(0),
             faults: self.strikes.len(),
-            false_downs: self.false_downs,
+            false_downs: self.mourned.len() as u64,
             refused: self.refused,
+            distrusted: self.distrusted(),
             timings,
             coordinate_error: self.coordinate_error(),
+            serving: self.serving.as_ref().map(|serving| serving.outcome(self.spec.seconds)),
             violations: Vec::new(),
         }
+    }
+
+    fn distrusted(&self) -> BTreeMap<u32, u32> {
+        let mut distrusted = BTreeMap::new();
+        for (liar, _) in &self.exposed {
+            *distrusted.entry(*liar).or_default() += 1;
+        }
+        distrusted
     }
 
     /// Over pairs that nobody needs to have measured: what a third member says of them.
@@ -430,7 +503,11 @@ impl World {
 fn profile(i: u32) -> Profile {
     let catalog = ["llama-3.1-8b-q4_k_m", "qwen3-30b-a3b-q4_k_m", "gemma-3-12b-q4_0"];
     let models = catalog.iter().take(1 + i as usize % 3);
-    let offer = |name: &&str| node::membership::Offer { name: (*name).into(), fingerprint: [i as u8; 32] };
+    let offer = |name: &&str| node::membership::Offer {
+        name: (*name).into(),
+        fingerprint: [i as u8; 32],
+        ..Default::default()
+    };
     Profile {
         name: format!("machine-{i}"),
         addresses: vec![format!("/ip4/10.0.{}.{}/udp/9338/quic-v1", i / 250, i % 250)],

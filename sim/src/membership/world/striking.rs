@@ -1,7 +1,7 @@
 //! Faults as they strike and end.
 
 use node::PeerId;
-use node::membership::{Input, Membership, Topic};
+use node::membership::{Input, Life, Membership, Topic};
 
 use super::{Happening, SECOND_NS, World};
 use crate::membership::spec::FaultKind;
@@ -43,7 +43,10 @@ impl World {
                     self.change(*i, true);
                     self.watch_change(*i);
                 }
-                FaultKind::Lie => self.push(self.now_ns, Happening::Lie(*i)),
+                FaultKind::Lie | FaultKind::Accuse | FaultKind::Boast => {
+                    self.liars.insert(*i);
+                    self.push(self.now_ns, Happening::Lie(*i, strike.kind));
+                }
                 FaultKind::Flood => self.flood(*i),
                 FaultKind::Change | FaultKind::Partition | FaultKind::Mute | FaultKind::Lossy => {}
             }
@@ -58,11 +61,12 @@ impl World {
         }
     }
 
-    fn stop(&mut self, i: u32, kind: &'static str, with: &[u32]) {
+    pub(super) fn stop(&mut self, i: u32, kind: &'static str, with: &[u32]) {
         if self.members[i as usize].process.is_none() || self.members[i as usize].has_left {
             return;
         }
         self.members[i as usize].end();
+        self.serving_ends(i);
         self.watches.iter_mut().for_each(|watch| {
             watch.waiting.remove(&i);
         });
@@ -75,6 +79,7 @@ impl World {
             self.members[i as usize].has_left = true;
             self.watches.retain(|watch| watch.subject != i);
             self.watch("leave", What::Down, i, with);
+            self.serving_ends(i);
             self.input(i, Input::Leave);
             self.watches.iter_mut().for_each(|watch| {
                 watch.waiting.remove(&i);
@@ -82,7 +87,7 @@ impl World {
         }
     }
 
-    fn begin_again(&mut self, kind: &'static str, i: u32) {
+    pub(super) fn begin_again(&mut self, kind: &'static str, i: u32) {
         let member = &self.members[i as usize];
         if member.process.is_none() && !member.has_left {
             self.watches.retain(|watch| watch.subject != i);
@@ -134,16 +139,30 @@ impl World {
         });
     }
 
-    pub(super) fn lie(&mut self, i: u32) {
-        self.push(self.now_ns + LIE_NS, Happening::Lie(i));
-        let Some(process) =
-            self.members[i as usize].process.as_ref().filter(|_| self.members[i as usize].is_running())
-        else {
+    pub(super) fn lie(&mut self, i: u32, kind: FaultKind) {
+        self.push(self.now_ns + LIE_NS, Happening::Lie(i, kind));
+        if !self.members[i as usize].is_running() || self.members[i as usize].has_left {
             return;
-        };
-        let life = process.life();
+        }
+        let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) else { return };
         let to = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
-        let bytes = liar::packet(life, &self.vault.borrow(), &mut self.choices);
-        self.send(i, to, bytes);
+        let bytes = match kind {
+            FaultKind::Accuse => self.accusation(i, life, to),
+            FaultKind::Boast => Some(liar::boast(&self.keys(i), life, &mut self.choices)),
+            _ => Some(liar::packet(life, &self.vault.borrow(), &mut self.choices)),
+        };
+        if let Some(bytes) = bytes {
+            self.send(i, to, bytes);
+        }
+    }
+
+    /// Of somebody that the liar knows, as it knows it: alive or gone.
+    fn accusation(&mut self, i: u32, life: Life, to: u32) -> Option<Vec<u8>> {
+        let victim = PeerId::from_index((self.choices.bits() % self.members.len() as u64) as u32);
+        let process = self.members[i as usize].process.as_ref()?;
+        let known = |peer| process.known(peer, Topic::Profile).map(|known| (peer, known.item.version.life));
+        let (to, victim) =
+            (known(PeerId::from_index(to))?, known(victim).filter(|(peer, _)| peer.index() != i)?);
+        Some(liar::accusation(life, to, victim, &mut self.choices))
     }
 }

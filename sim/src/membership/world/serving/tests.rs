@@ -1,0 +1,121 @@
+//! Each oracle catches the variant that breaks its promise, and nothing is found where nothing is broken.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use crate::membership::serving::ServingSabotage;
+use crate::membership::spec::Spec;
+use crate::membership::{Outcome, run, run_serving};
+
+fn spec(text: &str) -> Spec {
+    toml::from_str::<Spec>(text).unwrap().checked().unwrap()
+}
+
+const BUSY: &str = r#"
+nodes = 16
+seconds = 150.0
+demand = { per_s = 10.0, models = 2 }
+
+[serving]
+models = ["Llama-3.1-8B", "Mistral-7B"]
+machines = ["rtx-4090", "rtx-3090"]
+sessions = 4
+queue = 8
+clients = 400
+
+[[serving.kill]]
+at_s = 60.0
+model = 0
+for_s = 30.0
+
+[[serving.kill]]
+at_s = 90.0
+model = 1
+for_s = 30.0
+
+[[fault]]
+at_s = 70.0
+kind = "pause"
+count = 2
+for_s = 15.0
+"#;
+
+fn found(outcome: &Outcome, oracle: &str) -> bool {
+    outcome.violations.iter().any(|violation| violation.starts_with(oracle))
+}
+
+#[track_caller]
+fn catches(sabotage: ServingSabotage, oracle: &str) {
+    let broken = run_serving(&spec(BUSY), 1, sabotage);
+    let Outcome { violations, serving, .. } = &broken;
+    assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}");
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_broken() {
+    for seed in 1..=4 {
+        let outcome = run(&spec(BUSY), seed);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+        let served = outcome.serving.unwrap();
+        assert!(served.answered > 1_000 && served.begun_after_death_s.count > 0, "{served:?}");
+    }
+}
+
+#[test]
+fn a_stampede_is_seen() {
+    catches(ServingSabotage::Stampede, "single");
+}
+
+#[test]
+fn a_model_that_nobody_comes_forward_for_is_seen() {
+    catches(ServingSabotage::NobodyComes, "served");
+}
+
+#[test]
+fn machines_that_take_up_and_give_up_over_and_over_are_seen() {
+    catches(ServingSabotage::Restless, "calm");
+}
+
+#[test]
+fn a_forgotten_request_is_seen() {
+    catches(ServingSabotage::NoRetry, "answered");
+}
+
+#[test]
+fn a_queue_without_a_bound_is_seen() {
+    catches(ServingSabotage::EndlessQueue, "queues");
+}
+
+#[test]
+fn clients_that_hear_of_every_change_are_seen() {
+    catches(ServingSabotage::Push, "clients");
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    assert_eq!(run(&spec(BUSY), 7), run(&spec(BUSY), 7));
+}
+
+#[test]
+fn passive_clients_leave_what_members_send_and_keep_as_it_was() {
+    let text = BUSY.replace("[[fault]]", "[[unused]]");
+    let (text, _) = text.split_once("[[serving.kill]]").unwrap();
+    let of = |clients: &str| run(&spec(&text.replace("clients = 400", clients)), 1);
+    let (none, many) = (of("clients = 0"), of("clients = 10000"));
+    let change = many.bytes as f64 / none.bytes as f64;
+    assert!((0.9..1.1).contains(&change), "{} bytes without clients, {} with them", none.bytes, many.bytes);
+    assert!(many.violations.is_empty(), "{:?}", many.violations);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_its_key() {
+    for (change, key) in [
+        (("\"Mistral-7B\"", "\"Mistral-9B\""), "serving.models"),
+        (("\"rtx-3090\"", "\"rtx-30900\""), "serving.machines"),
+        (("sessions = 4", "sessions = 0"), "serving.sessions"),
+        (("models = 2", "models = 3"), "demand.models"),
+    ] {
+        let text = BUSY.replace(change.0, change.1);
+        let error = toml::from_str::<Spec>(&text).unwrap().checked().unwrap_err().to_string();
+        assert!(error.contains(key), "{error}");
+    }
+}
