@@ -88,6 +88,8 @@ pub(crate) async fn dispatch<W: World>(node: &Arc<Interior<W>>, from: PeerId, la
             node.stage.arrive_now(Arrival::Abandon { session, attempt, silent });
         }
         Frame::Control(control) => node.control.heard(from, control).await,
+        // Of other conversations: whoever sends them here errs.
+        Frame::Gossip(_) | Frame::Branch(_) => {}
     }
 }
 
@@ -106,6 +108,6 @@ pub(crate) fn dispatch_now<W: World>(node: &Arc<Interior<W>>, frame: Frame) {
         Frame::Abandon { session, attempt, silent } => {
             node.stage.arrive_now(Arrival::Abandon { session, attempt, silent });
         }
-        Frame::Steps(_) | Frame::Control(_) => {}
+        Frame::Steps(_) | Frame::Control(_) | Frame::Gossip(_) | Frame::Branch(_) => {}
     }
 }

@@ -7,7 +7,7 @@
 //! * [`ids`]: names of peers, sessions, tokens, plans.
 //! * [`world`]: the traits a world implements, and the doors a node is handed.
 //! * [`clock`]: the only source of now and of waiting.
-//! * [`transport`]: one-way streams of frames, by peer and lane.
+//! * [`transport`]: one-way streams of frames, by peer and lane. [`switch`]: several conversations over one.
 //! * [`engine`]: a range of layers on one device, and its KV cache. [`asides`]: short steps between the layers of a long
 //!   one.
 //! * [`sampling`]: how the last stage chooses a token.
@@ -21,7 +21,9 @@
 //! * `stage`: what waits becomes a batch, a batch one engine step.
 //! * [`router`]: where a request goes, a pure function of [`plans`], [`view`] and the request.
 //! * `control`: who is alive, which plan holds, what of it serves.
-//! * [`membership`]: who is in the mesh and what each says of itself; [`demand`]: what is asked for.
+//! * [`membership`]: who is in the mesh and what each says of itself; [`demand`]: what is asked for. [`gossip`] runs them
+//!   over a transport.
+//! * [`assign`]: which machine serves which model; [`routing`]: which host a request goes to.
 //! * `outbox`, `intake`: what leaves, what comes in.
 //!
 //! Real machines, behind cargo features so that the simulator is built without them:
@@ -31,6 +33,7 @@
 //! * [`cli`] (`cli`): the commands of `meshwright`.
 
 pub mod asides;
+pub mod assign;
 #[cfg(feature = "cli")]
 pub mod cli;
 pub mod clock;
@@ -38,6 +41,7 @@ mod control;
 pub mod demand;
 pub mod engine;
 pub mod framed;
+pub mod gossip;
 pub mod head;
 mod heads;
 #[cfg(feature = "http")]
@@ -55,8 +59,10 @@ pub mod probe;
 #[cfg(feature = "engine")]
 pub mod real;
 pub mod router;
+pub mod routing;
 pub mod sampling;
 mod stage;
+pub mod switch;
 mod tasks;
 pub mod transport;
 pub mod view;

@@ -145,7 +145,15 @@ pub enum Frame {
     },
     /// Liveness and plans.
     Control(Control),
+    /// A packet of the membership protocol ([`crate::membership`]).
+    Gossip(Bytes),
+    /// The first frame of a stream that belongs to one of several conversations ([`crate::switch`]).
+    Branch(Channel),
 }
+
+/// One of several conversations between the same nodes: a model's fingerprint, or zeros for the mesh's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+pub struct Channel(pub [u8; 32]);
 
 /// What nodes tell each other about themselves and about plans.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -205,7 +213,7 @@ pub struct Status {
     pub readiness: Readiness,
     /// Changes with every start of the node: a restart is not a continuation.
     pub incarnation: u64,
-    /// Whom it takes for the planning node: the lowest one that it hears itself.
+    /// Whom it takes for the planning node: the first in order that it hears itself.
     pub planner: PeerId,
 }
 
@@ -236,6 +244,8 @@ impl Frame {
             Frame::Control(Control::Pong { .. } | Control::Status(_)) => 2 * TOKEN_FRAME_BYTES,
             Frame::Control(Control::Want { .. }) => FRAME_HEADER_BYTES,
             Frame::Control(_) => TOKEN_FRAME_BYTES,
+            Frame::Gossip(packet) => FRAME_HEADER_BYTES + packet.len() as u64,
+            Frame::Branch(_) => TOKEN_FRAME_BYTES,
         }
     }
 
@@ -322,7 +332,9 @@ mod tests {
         let want = Frame::Control(Control::Want { id: plan });
         let replicas = vec![(300, u64::MAX); 9];
         let serving = Frame::Control(Control::Serving { id: plan, replicas });
-        for frame in [token, nack, close, abandon, ping, pong, want, serving] {
+        let gossip = Frame::Gossip(Bytes::from(vec![7; 1200]));
+        let branch = Frame::Branch(Channel([255; 32]));
+        for frame in [token, nack, close, abandon, ping, pong, want, serving, gossip, branch] {
             assert!(frame.wire_len() >= encoded(&frame), "{frame:?}");
         }
     }

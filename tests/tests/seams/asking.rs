@@ -98,6 +98,7 @@ impl Asking {
             initial: Some((Epoch(1), self.plan())),
             cut: Vec::new(),
             least: None,
+            copies: false,
             limits: Limits::default(),
             incarnation,
         }

@@ -6,6 +6,7 @@ mod beside;
 mod check;
 mod engine;
 mod fixture;
+mod gossip;
 mod link;
 mod real_model;
 mod ring;
