@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use libp2p::Multiaddr;
 use node::ids::{Attempt, SessionId};
-use node::real::p2p::ad::Ad;
+use node::membership::Profile;
 use node::real::p2p::identity::Key;
 use node::real::p2p::invite::MeshKey;
 use node::real::p2p::streams::P2p;
 use node::real::p2p::{Announce, Net, NetConfig};
+use node::switch::Branch;
 use node::transport::{Lane, Rx as _, Transport as _, Tx as _};
 use node::wire::{Frame, Payload, Step, StepInput};
 use tokio::sync::mpsc;
@@ -32,15 +33,7 @@ const WARM: usize = 50;
 fn net(mesh: &MeshKey, protocol: &str, join: Vec<Multiaddr>) -> Result<Net> {
     let key = Key::generate();
     let listen = if protocol == "quic" { "/ip4/127.0.0.1/udp/0/quic-v1" } else { "/ip4/127.0.0.1/tcp/0" };
-    let ad = Ad {
-        peer: key.peer(),
-        version: 1,
-        name: "hop".into(),
-        addresses: Vec::new(),
-        device: planner::fleet::catalog::device("rtx-4090")?,
-        models: Vec::new(),
-        links: Vec::new(),
-    };
+    let profile = Profile { name: "hop".into(), ..Profile::default() };
     let config = NetConfig {
         key,
         mesh: mesh.clone(),
@@ -52,7 +45,11 @@ fn net(mesh: &MeshKey, protocol: &str, join: Vec<Multiaddr>) -> Result<Net> {
         only: None,
         frame_bytes: 1 << 24,
     };
-    Ok(Net::start(config, ad)?)
+    Ok(Net::start(config, profile)?)
+}
+
+fn branch(net: &Net) -> Result<Branch<P2p>> {
+    Ok(net.branch(&[1; 32]).ok_or("the conversation is there already")?)
 }
 
 fn frame(bytes: usize) -> Frame {
@@ -79,7 +76,7 @@ fn compute(until: Duration) {
 
 /// A stage: what comes is computed and goes on. Gives what each round took, if it counts rounds.
 async fn stage(
-    transport: P2p,
+    transport: Branch<P2p>,
     other: node::ids::PeerId,
     work: Duration,
     bytes: usize,
@@ -146,7 +143,7 @@ async fn main() -> Result<()> {
         let other = met(&net).await?;
         println!("met");
         std::io::stdout().flush()?;
-        let _ = on(&net, &whose, stage(net.transport(), other, work, bytes, rounds, false)).await?;
+        let _ = on(&net, &whose, stage(branch(&net)?, other, work, bytes, rounds, false)).await?;
         return Ok(());
     }
     let net = net(&MeshKey::new(Key::from_seed([5; 32])), &protocol, Vec::new())?;
@@ -166,7 +163,7 @@ async fn main() -> Result<()> {
     let mut line = String::new();
     BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
     let other = met(&net).await?;
-    let mut took = on(&net, &whose, stage(net.transport(), other, work, bytes, rounds, true)).await??;
+    let mut took = on(&net, &whose, stage(branch(&net)?, other, work, bytes, rounds, true)).await??;
     took.drain(..WARM.min(took.len()));
     took.sort_by(f64::total_cmp);
     let at = |share: f64| (took[((took.len() - 1) as f64 * share) as usize] - 2e6 * work.as_secs_f64()) / 2.0;

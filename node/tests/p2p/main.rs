@@ -10,10 +10,12 @@ use std::time::Duration;
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
 use libp2p::{Multiaddr, StreamProtocol};
 use node::ids::{Attempt, PeerId, SessionId};
-use node::real::p2p::ad::{Ad, Offer};
+use node::membership::{Claim, Intent, Offer, Profile, State};
 use node::real::p2p::identity::Key;
 use node::real::p2p::invite::{Invite, MeshKey};
-use node::real::p2p::{Announce, Net, NetConfig, NetState};
+use node::real::p2p::streams::P2p;
+use node::real::p2p::{Announce, Net, NetConfig, NetState, roster};
+use node::switch::Branch;
 use node::transport::{Lane, NetError, Rx as _, Transport as _, Tx as _};
 use node::wire::{Control, Frame, Payload, Route, Step, StepInput};
 use planner::plan::{Epoch, LayerRange};
@@ -26,15 +28,15 @@ async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| panic!("{what}: not in {PATIENCE:?}"))
 }
 
-fn ad(key: &Key, name: &str) -> Ad {
-    Ad {
-        peer: key.peer(),
-        version: 1,
+/// The model that members talk about.
+const SMOL: [u8; 32] = [1; 32];
+
+fn profile(name: &str) -> Profile {
+    Profile {
         name: name.into(),
-        addresses: Vec::new(),
-        device: planner::fleet::catalog::device("rtx-4090").unwrap(),
-        models: vec![Offer { name: "smol".into(), fingerprint: [1; 32] }],
-        links: Vec::new(),
+        devices: vec![planner::fleet::catalog::device("rtx-4090").unwrap()],
+        models: vec![Offer { name: "smol".into(), fingerprint: SMOL, weight_bytes: 1, ..Offer::default() }],
+        ..Profile::default()
     }
 }
 
@@ -55,13 +57,20 @@ fn config(key: &Key, mesh: &MeshKey, listen: &str, join: Vec<Multiaddr>) -> NetC
 struct Member {
     key: Key,
     net: Net,
+    smol: Branch<P2p>,
 }
 
 impl Member {
     fn start(mesh: &MeshKey, name: &str, listen: &str, join: Vec<Multiaddr>) -> Self {
         let key = Key::generate();
-        let net = Net::start(config(&key, mesh, listen, join), ad(&key, name)).unwrap();
-        Self { key, net }
+        Self::of(config(&key, mesh, listen, join), name)
+    }
+
+    fn of(config: NetConfig, name: &str) -> Self {
+        let key = config.key.clone();
+        let net = Net::start(config, profile(name)).unwrap();
+        let smol = net.branch(&SMOL).unwrap();
+        Self { key, net, smol }
     }
 
     fn peer(&self) -> PeerId {
@@ -126,7 +135,7 @@ async fn frames_arrive_in_order_over_tcp_and_quic_in_both_directions() {
     for listen in [TCP, QUIC] {
         let (a, b) = pair(listen).await;
         for (from, to) in [(&a, &b), (&b, &a)] {
-            let mut tx = soon("open", from.net.transport().open(to.peer(), Lane::Decode)).await.unwrap();
+            let mut tx = soon("open", from.smol.open(to.peer(), Lane::Decode)).await.unwrap();
             let sending = async {
                 for bytes in [0, 1, 4_000, 900_000, 3] {
                     tx.send(step(bytes)).await.unwrap();
@@ -134,7 +143,7 @@ async fn frames_arrive_in_order_over_tcp_and_quic_in_both_directions() {
                 drop(tx);
             };
             let receiving = async {
-                let (peer, lane, mut rx) = to.net.transport().accept().await.unwrap();
+                let (peer, lane, mut rx) = to.smol.accept().await.unwrap();
                 assert_eq!((peer, lane), (from.peer(), Lane::Decode));
                 for bytes in [0, 1, 4_000, 900_000, 3] {
                     assert_eq!(rx.recv().await.unwrap(), Some(step(bytes)), "{listen}");
@@ -157,16 +166,28 @@ async fn everybody_hears_of_everybody_and_of_what_changes() {
     let b = Member::start(&mesh, "b", TCP, vec![at.clone()]);
     let c = Member::start(&mesh, "c", TCP, vec![at]);
     let mut roster = b.net.roster();
-    assert!(soon("b hears of c", roster.until(|roster| roster.ad(c.peer()).is_some())).await);
-    c.net.update(|ad| ad.name = "another name".into());
-    let heard = roster.until(|roster| roster.ad(c.peer()).is_some_and(|ad| ad.name == "another name"));
+    assert!(soon("b hears of c", roster.until(|roster| roster.member(c.peer()).is_some())).await);
+    c.net.update(|profile| profile.name = "another name".into());
+    let named = |member: &roster::Member| member.profile.name == "another name";
+    let heard = roster.until(|roster| roster.member(c.peer()).is_some_and(named));
     assert!(soon("b hears of c's news", heard).await);
     let lower = a.peer().min(b.peer());
-    let measured = roster.until(|roster| roster.ad(lower).is_some_and(|ad| !ad.links.is_empty()));
+    let has_links = |member: &roster::Member| !member.profile.links.is_empty();
+    let measured = roster.until(|roster| roster.member(lower).is_some_and(has_links));
     assert!(soon("the way is measured", measured).await);
-    let view = roster.read(|roster| roster.view(&[1; 32]));
-    assert_eq!(view.len(), 3);
-    assert_eq!(view.fleet.nodes[0].name, "b");
+    let view = |roster: &roster::Roster| roster.view(&SMOL, "smol");
+    let first = roster.read(view);
+    assert_eq!(first.len(), 3);
+    assert_eq!(first.fleet.nodes[0].name, "b");
+    assert!(!first.fleet.nodes.iter().any(|node| node.has_model), "nobody has said that it hosts the model");
+    let pins = Claim { model: "smol".into(), intent: Intent::Pins, ready_s: 0 };
+    c.net.report(State { claims: vec![pins], ..State::default() });
+    let hosts = roster.until(|roster| roster.member(c.peer()).is_some_and(|member| member.hosts("smol")));
+    assert!(soon("b hears that c hosts it", hosts).await);
+    let second = roster.read(view);
+    assert!(second.continues(&first));
+    let hosting: Vec<_> = second.fleet.nodes.iter().filter(|node| node.has_model).collect();
+    assert_eq!(hosting.iter().map(|node| node.name.as_str()).collect::<Vec<_>>(), ["another name"]);
 }
 
 #[tokio::test]
@@ -176,10 +197,10 @@ async fn who_was_not_invited_is_told_so_and_gets_no_stream() {
     let stranger = Member::start(&mesh(), "stranger", TCP, vec![at]);
     let refused = |state: &NetState| state.troubles.values().any(|why| why.contains("no invite"));
     stranger.until("it is told", refused).await;
-    let opened = stranger.net.transport().open(a.peer(), Lane::Control).await;
+    let opened = stranger.smol.open(a.peer(), Lane::Control).await;
     assert_eq!(opened.err(), Some(NetError::Unreachable));
     assert!(!a.is_with(&stranger));
-    assert!(a.net.roster().read(|roster| roster.ad(stranger.peer()).is_none()));
+    assert!(a.net.roster().read(|roster| roster.member(stranger.peer()).is_none()));
     assert!(a.is_with(&b), "a member was disturbed");
 }
 
@@ -193,8 +214,8 @@ async fn a_member_that_ends_is_missed_and_one_that_comes_back_is_met_again() {
     let (key, peer) = (b.key.clone(), b.peer());
     drop(b);
     a.until("b is missed", |state| !state.members.contains(&peer)).await;
-    assert!(matches!(a.net.transport().open(peer, Lane::Decode).await, Err(NetError::Unreachable)));
-    let net = Net::start(config(&key, &mesh, TCP, vec![at]), ad(&key, "b")).unwrap();
+    assert!(matches!(a.smol.open(peer, Lane::Decode).await, Err(NetError::Unreachable)));
+    let net = Net::start(config(&key, &mesh, TCP, vec![at]), profile("b")).unwrap();
     a.until("b is back", |state| state.members.contains(&peer)).await;
     drop(net);
 }
@@ -255,7 +276,7 @@ impl Rude {
 async fn garbage_floods_and_promises_end_with_whoever_sends_them() {
     let (a, b) = pair(TCP).await;
     let at = a.address().await;
-    let protocols = ["/meshwright/meeting/1", "/meshwright/decode/1", "/meshwright/probe/1"];
+    let protocols = ["/meshwright/meeting/2", "/meshwright/decode/1", "/meshwright/probe/1"];
     let mut rudes: Vec<Rude> = (0..4).map(|_| Rude::call(at.clone(), a.peer())).collect();
     for (i, rude) in rudes.iter_mut().enumerate() {
         let Some(mut stream) = soon("it may call", rude.open(protocols[i % 3])).await else { continue };
@@ -267,9 +288,9 @@ async fn garbage_floods_and_promises_end_with_whoever_sends_them() {
         let _ = tokio::time::timeout(Duration::from_secs(1), stream.read_to_end(&mut rest)).await;
     }
     // Meanwhile members talk as ever.
-    let mut tx = soon("open", b.net.transport().open(a.peer(), Lane::Control)).await.unwrap();
+    let mut tx = soon("open", b.smol.open(a.peer(), Lane::Control)).await.unwrap();
     tx.send(Frame::Control(Control::Ping { nonce: 5 })).await.unwrap();
-    let (peer, _, mut rx) = soon("accept", a.net.transport().accept()).await.unwrap();
+    let (peer, _, mut rx) = soon("accept", a.smol.accept()).await.unwrap();
     assert_eq!(peer, b.peer(), "a stranger's stream reached the node");
     assert_eq!(soon("frame", rx.recv()).await.unwrap(), Some(Frame::Control(Control::Ping { nonce: 5 })));
     assert_eq!(a.net.state().read(|state| state.members.len()), 1);
@@ -278,16 +299,16 @@ async fn garbage_floods_and_promises_end_with_whoever_sends_them() {
 #[tokio::test]
 async fn a_member_that_announces_too_much_ends_its_stream_only() {
     let (a, b) = pair(TCP).await;
-    let mut tx = soon("open", b.net.transport().open(a.peer(), Lane::Prefill)).await.unwrap();
+    let mut tx = soon("open", b.smol.open(a.peer(), Lane::Prefill)).await.unwrap();
     let receiving = async {
-        let (_, _, mut rx) = a.net.transport().accept().await.unwrap();
+        let (_, _, mut rx) = a.smol.accept().await.unwrap();
         rx.recv().await
     };
     let (_, received) = soon("an answer", async { tokio::join!(tx.send(step(2 << 20)), receiving) }).await;
     assert!(matches!(received, Err(NetError::BadFrame(_))), "{received:?}");
-    let mut tx = soon("open", b.net.transport().open(a.peer(), Lane::Prefill)).await.unwrap();
+    let mut tx = soon("open", b.smol.open(a.peer(), Lane::Prefill)).await.unwrap();
     tx.send(step(10)).await.unwrap();
-    let (_, _, mut rx) = soon("accept", a.net.transport().accept()).await.unwrap();
+    let (_, _, mut rx) = soon("accept", a.smol.accept()).await.unwrap();
     assert_eq!(soon("a frame", rx.recv()).await.unwrap(), Some(step(10)));
 }
 
@@ -297,7 +318,7 @@ fn a_port_that_is_taken_is_an_error_with_a_cure() {
     let port = taken.local_addr().unwrap().port();
     let key = Key::generate();
     let config = config(&key, &mesh(), &format!("/ip4/127.0.0.1/tcp/{port}"), Vec::new());
-    let error = Net::start(config, ad(&key, "late")).err().unwrap().to_string();
+    let error = Net::start(config, profile("late")).err().unwrap().to_string();
     assert!(error.contains("--listen") && error.contains(&port.to_string()), "{error}");
     assert!(error.to_lowercase().contains("in use"), "{error}");
 }

@@ -33,8 +33,7 @@ fn listener(mesh: &MeshKey, listen: [SocketAddr; 2], told: Vec<Multiaddr>) -> Me
     let mut config = config(&key, mesh, TCP, Vec::new());
     config.listen = vec![at(Way::Tcp, listen[0]), at(Way::Quic, listen[1])];
     config.announce = Announce::Only(told);
-    let net = Net::start(config, ad(&key, "listener")).unwrap();
-    Member { key, net }
+    Member::of(config, "listener")
 }
 
 impl Member {
@@ -55,7 +54,7 @@ fn ping(nonce: u64) -> Frame {
 
 /// Sends numbered frames until `relay` passes nothing any more, cuts it, and sends some more. Gives how many.
 async fn send_across(from: &Member, to: &Member, way: Way, relay: Relay) -> u64 {
-    let mut tx = soon("open", from.net.transport().open(to.peer(), Lane::Decode)).await.unwrap();
+    let mut tx = soon("open", from.smol.open(to.peer(), Lane::Decode)).await.unwrap();
     let mut sent = 0;
     let mut moved = None;
     let mut passed = relay.passed();
@@ -79,7 +78,7 @@ async fn send_across(from: &Member, to: &Member, way: Way, relay: Relay) -> u64 
 
 /// One stream, each frame once and in order, and then its end.
 async fn receive_all(at: &Member) -> u64 {
-    let (_, lane, mut rx) = at.net.transport().accept().await.unwrap();
+    let (_, lane, mut rx) = at.smol.accept().await.unwrap();
     assert_eq!(lane, Lane::Decode);
     let mut next = 0;
     while let Some(frame) = rx.recv().await.unwrap() {
@@ -134,14 +133,13 @@ async fn lanes_move_to_the_better_way_and_no_frame_is_lost_doubled_or_overtaken(
 fn caller(mesh: &MeshKey, other: &Member, is_lower: bool, join: Multiaddr) -> Member {
     let key =
         std::iter::repeat_with(Key::generate).find(|key| (key.peer() < other.peer()) == is_lower).unwrap();
-    let net = Net::start(config(&key, mesh, TCP, vec![join]), ad(&key, "caller")).unwrap();
-    Member { key, net }
+    Member::of(config(&key, mesh, TCP, vec![join]), "caller")
 }
 
 #[tokio::test]
 async fn a_member_that_ends_is_found_to_refuse() {
     let (a, b) = pair(TCP).await;
-    let (peer, transport) = (a.peer(), b.net.transport());
+    let (peer, transport) = (a.peer(), b.smol.clone());
     drop(a);
     assert_eq!(soon("a refusal", transport.refused()).await, peer);
     assert!(!b.net.state().read(|state| state.members.contains(&peer)));
@@ -156,7 +154,7 @@ async fn who_speaks_one_protocol_only_calls_no_other() {
     a.until("it listens", |state| state.listening.len() == 2).await;
     let key = Key::generate();
     let config = NetConfig { only: Some(Way::Tcp), ..config(&key, &mesh, TCP, vec![at(Way::Tcp, tcp)]) };
-    let b = Member { net: Net::start(config, ad(&key, "b")).unwrap(), key };
+    let b = Member::of(config, "b");
     b.until_met(&a).await;
     let c = caller(&mesh, &a, true, at(Way::Tcp, tcp));
     // By the time that two who speak both have measured both, it would have called as well.

@@ -14,11 +14,11 @@ use planner::model::gguf::GgufFile;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
-use super::ad::Fingerprint;
 use super::for_members;
 use super::state::Shared;
 use super::ways::Arrivals;
 use crate::ids::PeerId;
+use crate::membership::Fingerprint;
 use crate::real::gguf::{self, Part, fingerprint};
 
 /// The protocol of headers.

@@ -59,8 +59,9 @@ impl Key {
     }
 
     /// A signature of 64 bytes.
-    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
-        self.0.sign(message).expect("Ed25519 signs anything")
+    pub(super) fn signature(&self, message: &[u8]) -> [u8; 64] {
+        let signature = self.0.sign(message).expect("Ed25519 signs anything");
+        signature.try_into().expect("an Ed25519 signature has 64 bytes")
     }
 
     /// The key in `path`; made and kept there when there is none. Two processes that start at once agree on one.

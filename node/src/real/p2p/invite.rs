@@ -47,7 +47,7 @@ impl MeshKey {
 
     /// Proves to `other` that `me` has the secret. Of no use to anybody else, nor to `other` towards a third.
     pub(super) fn proof(&self, me: PeerId, other: PeerId) -> Vec<u8> {
-        self.0.sign(&challenge(me, other))
+        self.0.signature(&challenge(me, other)).to_vec()
     }
 
     /// Whether `proof` shows to `me` that `other` has the secret.

@@ -1,6 +1,6 @@
-//! How members meet. On every connection each side opens a stream to the other, proves that it has the mesh's secret, and,
-//! once the other has done so too, tells what it knows of the mesh and from then on what is new. Whoever proves nothing is
-//! told why nobody talks to it, and cut off.
+//! How members meet. On every connection each side opens a stream to the other and proves that it has the mesh's secret.
+//! Whoever proves nothing is told why nobody talks to it, and cut off. What members have to tell each other goes over the
+//! membership's own streams; this one stays open as long as they are connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,17 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
-use super::ad::{AD_MAX, Signed};
-use super::roster::Known;
 use super::state::Shared;
 use crate::ids::PeerId;
 
 /// The protocol of meetings.
-pub(super) const MEETING: StreamProtocol = StreamProtocol::new("/meshwright/meeting/1");
+pub(super) const MEETING: StreamProtocol = StreamProtocol::new("/meshwright/meeting/2");
 
 /// How long a peer may take to prove that it belongs here.
 pub(super) const HELLO_WITHIN: Duration = Duration::from_secs(10);
 
-/// Ads in one message.
-const ADS_AT_ONCE: usize = 16;
 /// Longest message, bytes.
-const WORD_MAX: u32 = (ADS_AT_ONCE * (AD_MAX + 1024)) as u32;
+const WORD_MAX: u32 = 4096;
 /// How long one message may take to be taken.
 const SEND_WITHIN: Duration = Duration::from_secs(20);
 
@@ -34,8 +30,6 @@ const SEND_WITHIN: Duration = Duration::from_secs(20);
 enum Word {
     /// By whoever opens the stream, first.
     Hello { proof: Vec<u8> },
-    /// What it knows of members.
-    Ads(Vec<Signed>),
     /// The answer to a hello that proves nothing.
     Refused(String),
 }
@@ -88,13 +82,12 @@ async fn listen<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Word, Ended> {
 
 fn understand(bytes: &[u8]) -> Result<Word, Ended> {
     match postcard::take_from_bytes(bytes) {
-        Ok((Word::Ads(ads), _)) if ads.len() > ADS_AT_ONCE => Err(Ended::Garbage("too many ads at once")),
         Ok((word, [])) => Ok(word),
         _ => Err(Ended::Garbage("a message that cannot be read")),
     }
 }
 
-/// Meets a connected peer: proves that this node belongs to the mesh, then tells what is new. Ends with the connection.
+/// Meets a connected peer: proves that this node belongs to the mesh. Ends with the connection.
 pub(super) async fn greet(shared: Arc<Shared>, peer: PeerId) -> Ended {
     let opening = shared.within(HELLO_WITHIN, shared.open(peer, MEETING)).await;
     let Ok(Some(stream)) = opening else { return Ended::Garbage("it has no meeting protocol") };
@@ -103,43 +96,14 @@ pub(super) async fn greet(shared: Arc<Shared>, peer: PeerId) -> Ended {
     if let Err(ended) = say(&shared, &mut said, &Word::Hello { proof }).await {
         return ended;
     }
-    let telling = tell(&shared, &mut said, peer);
-    tokio::select! {
-        biased;
-        word = listen(&mut heard) => match word {
-            Ok(Word::Refused(why)) => Ended::Refused(why.chars().take(200).collect()),
-            Ok(_) => Ended::Garbage("an answer that was not asked for"),
-            Err(ended) => ended,
-        },
-        ended = telling => ended,
+    match listen(&mut heard).await {
+        Ok(Word::Refused(why)) => Ended::Refused(why.chars().take(200).collect()),
+        Ok(_) => Ended::Garbage("an answer that was not asked for"),
+        Err(ended) => ended,
     }
 }
 
-async fn tell<S: AsyncWrite + Unpin + Send>(shared: &Shared, stream: &mut S, peer: PeerId) -> Ended {
-    let mut state = shared.state.subscribe();
-    if state.wait_for(|state| state.members.contains(&peer)).await.is_err() {
-        return Ended::Gone;
-    }
-    let mut roster = shared.roster.subscribe();
-    let mut told = Known::new();
-    loop {
-        let (news, known) = {
-            let roster = roster.borrow_and_update();
-            (roster.news(&told), roster.known())
-        };
-        for some in news.chunks(ADS_AT_ONCE) {
-            if let Err(ended) = say(shared, stream, &Word::Ads(some.to_vec())).await {
-                return ended;
-            }
-        }
-        told = known;
-        if roster.changed().await.is_err() {
-            return Ended::Gone;
-        }
-    }
-}
-
-/// The other half: hears a peer's proof, then its news. Gives why it ended.
+/// The other half: hears a peer's proof, and waits for the end. Gives why it ended.
 pub(super) async fn hear(shared: Arc<Shared>, peer: PeerId, stream: libp2p::Stream) -> Ended {
     let mut stream = stream.compat();
     match shared.within(HELLO_WITHIN, listen(&mut stream)).await {
@@ -155,29 +119,9 @@ pub(super) async fn hear(shared: Arc<Shared>, peer: PeerId, stream: libp2p::Stre
         Ok(Err(ended)) => return ended,
         Err(_) => return Ended::Garbage("no hello in time"),
     }
-    loop {
-        match listen(&mut stream).await {
-            Ok(Word::Ads(ads)) => learn(&shared, peer, ads),
-            Ok(_) => return Ended::Garbage("a second hello"),
-            Err(ended) => return ended,
-        }
-    }
-}
-
-fn learn(shared: &Shared, from: PeerId, ads: Vec<Signed>) {
-    let mut faulty = Vec::new();
-    shared.roster.send_if_modified(|roster| {
-        let mut changed = false;
-        for signed in ads {
-            match roster.hear(signed) {
-                Ok(news) => changed |= news,
-                Err(why) => faulty.push(why),
-            }
-        }
-        changed
-    });
-    for why in faulty {
-        shared.trouble(format!("an ad from {from:?}"), why.to_string());
+    match listen(&mut stream).await {
+        Ok(_) => Ended::Garbage("a second hello"),
+        Err(ended) => ended,
     }
 }
 

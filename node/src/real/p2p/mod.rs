@@ -1,16 +1,15 @@
 //! The network of real machines: libp2p over TCP (noise, yamux) and QUIC.
 //!
 //! * [`identity`]: who a node is. [`invite`]: the secret of a mesh, and tokens.
-//! * [`ad`]: what a machine says of itself. [`roster`]: what is known of all of them, and the fleet that makes.
-//! * `meeting`: how members prove that they are, and pass news on. `headers`: what a machine without a model's files needs
-//!   to speak for it.
+//! * `company`: the membership. [`roster`]: what it knows of all members, and the fleet that makes.
+//! * `meeting`: how members prove that they are. `headers`: what a machine without a model's files needs to speak for it.
 //! * [`ways`]: TCP and QUIC. `probing`: how fast they are. `choosing`: the better one. `moving`: lanes change over to it.
 //! * `swarm`: connections, on a thread of their own, and `calling`. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
 //!   looked at.
 
-pub mod ad;
 mod calling;
 mod choosing;
+mod company;
 mod headers;
 pub mod identity;
 pub mod invite;
@@ -41,7 +40,7 @@ pub use self::headers::HeaderError;
 pub use self::news::News;
 pub use self::state::{Connection, NetState};
 
-use self::ad::{Ad, Fingerprint};
+use self::company::{Company, Own};
 use self::headers::Files;
 use self::identity::{Key, our_name};
 use self::invite::{Invite, MeshKey};
@@ -52,9 +51,14 @@ use self::state::Shared;
 use self::streams::{INCOMING_MAX, Incoming, P2p, REFUSED_MAX, Received};
 use self::swarm::{Driver, Order};
 use self::ways::{Arrivals, Way};
-use crate::clock::TokioClock;
+use crate::clock::{Clock as _, TokioClock};
+use crate::demand::DemandMap;
+use crate::gossip::Said;
 use crate::ids::PeerId;
+use crate::membership::{ADDRESSES_MAX, Fingerprint, Profile, State};
+use crate::switch::{Branch, Switch};
 use crate::transport::Lane;
+use crate::wire::Channel;
 
 /// What a node tells others of where it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +111,8 @@ pub enum NetError {
 /// The network of a node. It ends with this.
 pub struct Net {
     transport: P2p,
+    switch: Switch<P2p>,
+    company: Arc<Company>,
     announce: Announce,
     files: Files,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -114,27 +120,28 @@ pub struct Net {
 }
 
 impl Net {
-    /// Starts listening and calling, on a thread of its own. `ad` is what this node says of itself to begin with; its
-    /// addresses are filled in, and its version counts on from the one given.
+    /// Starts listening and calling, on a thread of its own. `profile` is what this node says of itself to begin with; its
+    /// addresses and links are filled in.
     ///
     /// # Errors
     /// [`NetError`] when it cannot listen.
-    pub fn start(config: NetConfig, ad: Ad) -> Result<Self, NetError> {
+    pub fn start(config: NetConfig, profile: Profile) -> Result<Self, NetError> {
         let (end, ended) = mpsc::channel(1);
         let (ready, started) = std::sync::mpsc::sync_channel(1);
         let announce = config.announce.clone();
         let files = Files::default();
         let shown = Arc::clone(&files);
-        let body = move || run(config, ad, shown, &ready, ended);
+        let body = move || run(config, profile, shown, &ready, ended);
         let thread = std::thread::Builder::new().name("network".into()).spawn(body);
         let thread = thread.map_err(|why| NetError::Setup(why.to_string()))?;
-        let transport = started.recv().map_err(|_| NetError::Setup("its thread ended".into()))??;
-        Ok(Self { transport, announce, files, thread: Some(thread), end })
+        let up = started.recv().map_err(|_| NetError::Setup("its thread ended".into()))??;
+        let Up { transport, switch, company } = up;
+        Ok(Self { transport, switch, company, announce, files, thread: Some(thread), end })
     }
 
-    /// For the node.
-    pub fn transport(&self) -> P2p {
-        self.transport.clone()
+    /// The network for what concerns one model, until that and its clones are dropped; `None` where somebody has it.
+    pub fn branch(&self, model: &Fingerprint) -> Option<Branch<P2p>> {
+        self.switch.branch(Channel(*model))
     }
 
     /// The runtime of the network's thread. What runs there hands frames over without waking another thread; it must not
@@ -154,11 +161,35 @@ impl Net {
     }
 
     /// Tells the mesh something else of this node.
-    pub fn update(&self, change: impl FnOnce(&mut Ad)) {
-        self.transport.shared.roster.send_if_modified(|roster| roster.update(change));
+    pub fn update(&self, change: impl FnOnce(&mut Profile)) {
+        self.transport.shared.update(change);
     }
 
-    /// Lets members without these files ask for their headers. What is offered is said in the ad.
+    /// Tells the mesh what this node does now. Its coordinate is filled in.
+    pub fn report(&self, state: State) {
+        self.transport.shared.own.send_if_modified(|own| {
+            let is_news = own.state != state;
+            own.state = state;
+            is_news
+        });
+    }
+
+    /// Somebody asked this node for a model, served or not.
+    pub fn asked(&self, model: &str) {
+        self.company.say(Said::Asked(model.into()));
+    }
+
+    /// What is asked for, over the whole mesh.
+    pub fn demand(&self) -> DemandMap {
+        self.company.read(|member| member.demand(self.transport.shared.clock.now()))
+    }
+
+    /// Tells the mesh that this node ends, and returns when that was said.
+    pub async fn leave(&self) {
+        self.company.leave().await;
+    }
+
+    /// Lets members without these files ask for their headers. What is offered is said in the profile.
     pub fn show(&self, files: BTreeMap<Fingerprint, Vec<PathBuf>>) {
         *self.files.lock().unwrap_or_else(PoisonError::into_inner) = files;
     }
@@ -205,9 +236,9 @@ impl Drop for Net {
 /// The thread.
 fn run(
     config: NetConfig,
-    ad: Ad,
+    profile: Profile,
     files: Files,
-    ready: &std::sync::mpsc::SyncSender<Result<P2p, NetError>>,
+    ready: &std::sync::mpsc::SyncSender<Result<Up, NetError>>,
     mut ended: mpsc::Receiver<()>,
 ) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -218,9 +249,9 @@ fn run(
         }
     };
     runtime.block_on(async {
-        match set_up(config, ad, files) {
-            Ok((transport, driver, tasks)) => {
-                let _ = ready.send(Ok(transport));
+        match set_up(config, profile, files) {
+            Ok((up, driver, tasks)) => {
+                let _ = ready.send(Ok(up));
                 tokio::select! {
                     biased;
                     _ = ended.recv() => {}
@@ -237,7 +268,14 @@ fn run(
 
 type Tasks = Vec<tokio::task::JoinHandle<()>>;
 
-fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks), NetError> {
+/// What the network's thread hands out once it is up.
+struct Up {
+    transport: P2p,
+    switch: Switch<P2p>,
+    company: Arc<Company>,
+}
+
+fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driver, Tasks), NetError> {
     let NetConfig { key, mesh, listen, join, remembered, announce, mdns, only, frame_bytes } = config;
     let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
     for address in listen {
@@ -256,7 +294,8 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
         doors: swarm.behaviour().doors(),
         connections: AtomicU64::new(0),
         lines: Lines::default(),
-        roster: watch::Sender::new(Roster::new(key, ad)),
+        roster: watch::Sender::new(Roster::new(key.peer(), profile.clone())),
+        own: watch::Sender::new(Own { profile, state: State::default() }),
         state: watch::Sender::new(NetState::default()),
         received: Received::default(),
         refused: refusals,
@@ -270,10 +309,16 @@ fn set_up(config: NetConfig, ad: Ad, files: Files) -> Result<(P2p, Driver, Tasks
             tokio::spawn(probing::measure(Arc::clone(&shared), order.clone())),
             tokio::spawn(tell_addresses(Arc::clone(&shared), announce)),
         ]);
+    let mut tasks: Tasks = tasks.collect();
     let (incoming, refused) = (Arc::new(Mutex::new(incoming)), Arc::new(Mutex::new(refused)));
     let transport = P2p { shared: Arc::clone(&shared), incoming, refused };
-    let (tasks, doors) = (tasks.collect(), calling::doors(join, remembered));
-    Ok((transport, Driver::new(swarm, shared, (order, orders), doors, only), tasks))
+    let switch = Switch::new(transport.clone());
+    let mesh = switch.branch(Channel::default()).expect("it is the first");
+    let company = Arc::new(company::start(&shared, key, mesh));
+    tasks.push(tokio::spawn(switch.clone().run(clock)));
+    tasks.push(tokio::spawn(company::tell(Arc::clone(&shared), Arc::clone(&company))));
+    let doors = calling::doors(join, remembered);
+    Ok((Up { transport, switch, company }, Driver::new(swarm, shared, (order, orders), doors, only), tasks))
 }
 
 /// Takes the streams of every protocol.
@@ -311,14 +356,34 @@ fn root(error: &dyn std::error::Error) -> String {
     if said.trim().is_empty() { "the system does not say why".into() } else { said }
 }
 
+/// Streams of peers that have not proved yet that they are members: they may be doing so just now.
+const UNPROVED_MAX: usize = 64;
+
 /// Hands members' streams of one lane to the node. Others' are dropped.
 async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: Arrivals, queue: mpsc::Sender<Incoming>) {
+    let mut unproved = tokio::task::JoinSet::new();
     while let Some((peer, _, stream)) = streams.next().await {
-        if let Some(peer) = our_name(&peer).filter(|peer| shared.is_member(*peer))
-            && queue.try_send((peer, lane, stream)).is_err()
-        {
-            tracing::warn!(?peer, "more streams than this node takes at once");
+        let Some(peer) = our_name(&peer) else { continue };
+        while unproved.try_join_next().is_some() {}
+        if shared.is_member(peer) {
+            hand_over(&queue, (peer, lane, stream));
+        } else if unproved.len() < UNPROVED_MAX {
+            let (shared, queue) = (Arc::clone(&shared), queue.clone());
+            unproved.spawn(async move {
+                let mut state = shared.state.subscribe();
+                let proved = async { state.wait_for(|state| state.members.contains(&peer)).await.is_ok() };
+                if shared.within(meeting::HELLO_WITHIN, proved).await == Ok(true) {
+                    hand_over(&queue, (peer, lane, stream));
+                }
+            });
         }
+    }
+}
+
+fn hand_over(queue: &mpsc::Sender<Incoming>, stream: Incoming) {
+    let peer = stream.0;
+    if queue.try_send(stream).is_err() {
+        tracing::warn!(?peer, "more streams than this node takes at once");
     }
 }
 
@@ -364,7 +429,7 @@ async fn meet(shared: Arc<Shared>, mut streams: Arrivals, order: mpsc::Sender<Or
     }
 }
 
-/// Keeps the addresses in this node's ad up to date.
+/// Keeps the addresses in this node's profile up to date.
 async fn tell_addresses(shared: Arc<Shared>, announce: Announce) {
     let mut state = shared.state.subscribe();
     loop {
@@ -375,7 +440,9 @@ async fn tell_addresses(shared: Arc<Shared>, announce: Announce) {
                 reachable(listening)
             }
         };
-        shared.roster.send_if_modified(|roster| roster.update(|ad| ad.addresses = addresses));
+        shared.update(|profile| {
+            profile.addresses = addresses.iter().map(ToString::to_string).take(ADDRESSES_MAX).collect();
+        });
         if state.changed().await.is_err() {
             return;
         }

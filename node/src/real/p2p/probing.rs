@@ -11,7 +11,6 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
-use super::ad::Measured;
 use super::choosing::{self, Both, Figures};
 use super::for_members;
 use super::identity::their_name;
@@ -20,6 +19,7 @@ use super::swarm::Order;
 use super::ways::{Arrivals, Way};
 use crate::clock::{Clock as _, Instant};
 use crate::ids::PeerId;
+use crate::membership::{LINKS_MAX, Link};
 
 /// The protocol of probes.
 pub(super) const PROBING: StreamProtocol = StreamProtocol::new("/meshwright/probe/1");
@@ -47,7 +47,7 @@ const AGAIN: Duration = Duration::from_secs(600);
 /// One that could not be measured is tried again after so long: the other end may not know yet that this one is a member.
 const RETRY: Duration = Duration::from_secs(2);
 /// A new figure that differs from the last one by less than this share is not told.
-const NEWS: f64 = 0.1;
+const NEWS: f32 = 0.1;
 /// Members that may be probing this node at once.
 const PROBES_MAX: usize = 16;
 
@@ -226,17 +226,18 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin + Send>(
 /// Tells the mesh, if it is news.
 fn tell(shared: &Shared, peer: PeerId, figures: Figures) {
     let Figures { round_trip_us, bytes_per_s, .. } = figures;
-    let link = Measured { peer, round_trip_us, bytes_per_s };
-    let is_near = |a: f64, b: f64| (a - b).abs() <= NEWS * a.max(b);
-    let same = |old: &Measured| {
+    let link = Link { peer, round_trip_us: round_trip_us as f32, bytes_per_s: bytes_per_s.max(1.0) as f32 };
+    let is_near = |a: f32, b: f32| (a - b).abs() <= NEWS * a.max(b);
+    let same = |old: &Link| {
         is_near(old.round_trip_us, link.round_trip_us) && is_near(old.bytes_per_s, link.bytes_per_s)
     };
-    shared.roster.send_if_modified(|roster| {
-        roster.update(|ad| {
-            if !ad.links.iter().any(|old| old.peer == link.peer && same(old)) {
-                ad.links.retain(|old| old.peer != link.peer);
-                ad.links.push(link);
-            }
-        })
+    shared.update(|profile| {
+        if !profile.links.iter().any(|old| old.peer == link.peer && same(old)) {
+            profile.links.retain(|old| old.peer != link.peer);
+            profile.links.push(link);
+            // The nearest are those that a model may be split with.
+            profile.links.sort_by(|a, b| a.round_trip_us.total_cmp(&b.round_trip_us));
+            profile.links.truncate(LINKS_MAX);
+        }
     });
 }

@@ -1,15 +1,16 @@
-//! Who is in the mesh, as far as this machine has heard: the latest ad of everybody, in the order they were met.
+//! Who is in the mesh, as far as this machine has heard: what each says of itself, in the order they were met. A picture of
+//! the membership, for those who must not wait for it.
 
 use std::collections::BTreeMap;
 
-use planner::fleet::{Delay, Distance, Fleet, LinkClass, Network, NetworkId, Node};
+use libp2p::Multiaddr;
+use planner::fleet::{Delay, Device, Distance, Fleet, LinkClass, Network, NetworkId, Node};
 
-use super::ad::{Ad, AdError, Fingerprint, Measured, Signed};
-use super::identity::Key;
 use crate::ids::PeerId;
+use crate::membership::{Event, Fingerprint, Intent, Link, Membership, Profile, State, Trust};
 use crate::view::FleetView;
 
-/// Machines that a mesh may have. A flood of made-up ads ends here.
+/// Machines that are remembered in one run of a node, those that are gone included.
 const MEMBERS_MAX: usize = 4096;
 
 /// A round trip to a machine of whose link nothing is known yet, microseconds: a home's network.
@@ -17,130 +18,179 @@ const UNMEASURED_ROUND_TRIP_US: f64 = 1_000.0;
 /// Its bandwidth, bytes per second.
 const UNMEASURED_BYTES_PER_S: f64 = 12.5e6;
 
-/// Versions of ads, by their owners: what somebody knows.
-pub(super) type Known = BTreeMap<PeerId, u64>;
-
-#[derive(Debug, Clone)]
-struct Entry {
-    ad: Ad,
-    signed: Signed,
+/// What is known of a machine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    /// Who.
+    pub peer: PeerId,
+    /// Whether it is there.
+    pub alive: bool,
+    /// What it is.
+    pub profile: Profile,
+    /// Where it listens.
+    pub addresses: Vec<Multiaddr>,
+    /// What it does.
+    pub state: State,
 }
 
-/// The ads of a mesh.
+impl Member {
+    pub(super) fn new(peer: PeerId, profile: Profile) -> Self {
+        let mut member = Self {
+            peer,
+            alive: true,
+            profile: Profile::default(),
+            addresses: Vec::new(),
+            state: State::default(),
+        };
+        member.is(profile);
+        member
+    }
+
+    /// It is this. Addresses that cannot be read are left out: another version may write them.
+    fn is(&mut self, profile: Profile) {
+        self.addresses = profile.addresses.iter().filter_map(|address| address.parse().ok()).collect();
+        self.profile = profile;
+    }
+
+    /// Whether its disk has the model.
+    pub fn has(&self, model: &Fingerprint) -> bool {
+        self.profile.models.iter().any(|offer| offer.fingerprint == *model)
+    }
+
+    /// Whether it takes layers of the model, or serves it already.
+    pub fn hosts(&self, model: &str) -> bool {
+        let takes = |intent| matches!(intent, Intent::Pins | Intent::Loads | Intent::Enlists);
+        let State { served, claims, .. } = &self.state;
+        served.iter().any(|served| served == model)
+            || claims.iter().any(|claim| claim.model == model && takes(claim.intent))
+    }
+
+    /// Its device, with the memory that the model may have beside the others that it hosts: each has a part in proportion
+    /// to its weights.
+    fn device(&self, model: &Fingerprint) -> Device {
+        let device = device(self);
+        let hosted = self.profile.models.iter().filter(|offer| self.hosts(&offer.name));
+        let (mut all, mut own) = (0u128, 0u128);
+        for offer in hosted {
+            let bytes = u128::from(offer.weight_bytes.max(1));
+            all += bytes;
+            own += if offer.fingerprint == *model { bytes } else { 0 };
+        }
+        if own == 0 || own == all {
+            return device;
+        }
+        let usable = (u128::from(device.usable_bytes()) * own / all) as u64;
+        Device { reserved_bytes: device.memory_bytes - usable, ..device }
+    }
+}
+
+/// The members of a mesh, and those who were.
 #[derive(Debug, Clone)]
 pub struct Roster {
-    key: Key,
+    me: PeerId,
     order: Vec<PeerId>,
-    entries: BTreeMap<PeerId, Entry>,
+    members: BTreeMap<PeerId, Member>,
 }
 
 impl Roster {
-    /// A mesh of one. The version of `ad` counts from its own on.
-    pub(super) fn new(key: Key, ad: Ad) -> Self {
-        let mut roster = Self { key, order: Vec::new(), entries: BTreeMap::new() };
-        let signed = Signed::new(&ad, &roster.key);
-        roster.put(ad, signed);
-        roster
+    /// A mesh of one.
+    pub(super) fn new(me: PeerId, profile: Profile) -> Self {
+        Self { me, order: vec![me], members: BTreeMap::from([(me, Member::new(me, profile))]) }
     }
 
-    fn put(&mut self, ad: Ad, signed: Signed) {
-        let peer = ad.peer;
-        if self.entries.insert(peer, Entry { ad, signed }).is_none() {
-            self.order.push(peer);
-        }
+    /// What is known of this machine.
+    pub fn own(&self) -> &Member {
+        &self.members[&self.me]
+    }
+
+    /// What is known of that machine.
+    pub fn member(&self, peer: PeerId) -> Option<&Member> {
+        self.members.get(&peer)
+    }
+
+    /// Everybody, this machine first, then in the order they were met, those who are gone included.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.order.iter().map(|peer| &self.members[peer])
+    }
+
+    /// Everybody but this machine.
+    pub fn others(&self) -> impl Iterator<Item = &Member> {
+        self.members().skip(1)
     }
 
     /// What this machine says of itself.
-    pub fn own(&self) -> &Ad {
-        &self.entries[&self.key.peer()].ad
-    }
-
-    /// What that machine says of itself.
-    pub fn ad(&self, peer: PeerId) -> Option<&Ad> {
-        self.entries.get(&peer).map(|entry| &entry.ad)
-    }
-
-    /// Everybody's ads, this machine's first, then in the order they were met.
-    pub fn ads(&self) -> impl Iterator<Item = &Ad> {
-        self.order.iter().map(|peer| &self.entries[peer].ad)
-    }
-
-    /// This machine now says this of itself. Gives whether that is news.
-    pub(super) fn update(&mut self, change: impl FnOnce(&mut Ad)) -> bool {
-        let before = self.own().clone();
-        let mut ad = before.clone();
-        change(&mut ad);
-        (ad.peer, ad.version) = (before.peer, before.version);
-        if ad == before {
-            return false;
+    pub(super) fn said(&mut self, profile: &Profile, state: &State) {
+        if let Some(own) = self.members.get_mut(&self.me) {
+            own.is(profile.clone());
+            own.state = State { coordinate: own.state.coordinate, ..state.clone() };
         }
-        ad.version += 1;
-        let signed = Signed::new(&ad, &self.key);
-        self.put(ad, signed);
-        true
     }
 
-    /// Takes an ad that somebody passed on. Gives whether it was news.
-    pub(super) fn hear(&mut self, signed: Signed) -> Result<bool, AdError> {
-        let ad = signed.open()?;
-        let known = self.entries.get(&ad.peer).map(|entry| entry.ad.version);
-        if known.is_some_and(|known| known >= ad.version) {
-            return Ok(false);
+    /// Follows what the membership has heard.
+    pub(super) fn follow<T: Trust>(&mut self, membership: &Membership<T>, events: &[Event]) {
+        for event in events {
+            match event {
+                Event::Up(peer) | Event::Restarted(peer) | Event::Changed(peer, _) => {
+                    self.learn(membership, *peer);
+                }
+                Event::Down(peer) => {
+                    if let Some(member) = self.members.get_mut(peer).filter(|member| member.peer != self.me) {
+                        member.alive = false;
+                    }
+                }
+                Event::Refused { .. } | Event::Garbled(_) | Event::Distrusted(_) | Event::Revived => {}
+            }
         }
-        if ad.peer == self.key.peer() {
-            // Of an earlier life whose clock was ahead: this life's must win.
-            self.renumber(ad.version);
-            return Ok(true);
+        if let (Some(own), Some(state)) = (self.members.get_mut(&self.me), membership.state(self.me)) {
+            own.state.coordinate = state.coordinate;
         }
-        if known.is_none() && self.entries.len() >= MEMBERS_MAX {
-            return Err(AdError::Absurd("mesh, with so many members,"));
+    }
+
+    fn learn<T: Trust>(&mut self, membership: &Membership<T>, peer: PeerId) {
+        if peer == self.me {
+            return;
         }
-        self.put(ad, signed);
-        Ok(true)
+        let Some(profile) = membership.profile(peer) else { return };
+        if !self.members.contains_key(&peer) {
+            if self.order.len() >= MEMBERS_MAX {
+                return;
+            }
+            self.order.push(peer);
+            self.members.insert(peer, Member::new(peer, Profile::default()));
+        }
+        let Some(member) = self.members.get_mut(&peer) else { return };
+        member.alive = membership.is_member(peer);
+        if member.profile != *profile {
+            member.is(profile.clone());
+        }
+        member.state = membership.state(peer).cloned().unwrap_or_default();
     }
 
-    /// Signs what this machine says anew, under a version above that one.
-    fn renumber(&mut self, above: u64) {
-        let ad = Ad { version: above.saturating_add(1), ..self.own().clone() };
-        let signed = Signed::new(&ad, &self.key);
-        self.put(ad, signed);
-    }
-
-    /// What is known here.
-    pub(super) fn known(&self) -> Known {
-        self.entries.iter().map(|(peer, entry)| (*peer, entry.ad.version)).collect()
-    }
-
-    /// Ads that are news to whoever knows this much.
-    pub(super) fn news(&self, known: &Known) -> Vec<Signed> {
-        let is_news =
-            |(peer, entry): &(&PeerId, &Entry)| known.get(*peer).is_none_or(|v| *v < entry.ad.version);
-        self.entries.iter().filter(is_news).map(|(_, entry)| entry.signed.clone()).collect()
-    }
-
-    /// The fleet for the planner: every machine in a network of its own, distances as measured. Machines have the model
-    /// when their files have its fingerprint.
-    pub fn view(&self, model: &Fingerprint) -> FleetView {
+    /// The fleet for the planner of one model, called `name` among members: every machine in a network of its own, distances
+    /// as measured, or by coordinates. Machines have the model when their files have its fingerprint and they take layers of it.
+    pub fn view(&self, model: &Fingerprint, name: &str) -> FleetView {
         let mut fleet = Fleet::default();
-        for (i, ad) in self.ads().enumerate() {
-            let port = self.port(ad);
-            let has_model = ad.models.iter().any(|offer| offer.fingerprint == *model);
-            fleet.networks.push(own_network(ad));
+        for (i, member) in self.members().enumerate() {
+            let has_model = member.has(model) && member.hosts(name);
+            let port = if has_model || i == 0 { self.port(member) } else { UNMEASURED_BYTES_PER_S };
+            fleet.networks.push(own_network(member));
             fleet.nodes.push(Node {
-                name: self.unique_name(ad),
-                device: ad.device.clone(),
-                machine: format!("{:?}", ad.peer),
+                name: self.unique_name(member),
+                device: member.device(model),
+                machine: format!("{:?}", member.peer),
                 network: NetworkId(i as u32),
                 up_bytes_per_s: Some(port),
                 down_bytes_per_s: Some(port),
                 has_model,
             });
         }
-        for (b, to) in self.order.iter().enumerate() {
-            for (a, from) in self.order[..b].iter().enumerate() {
-                let round_trip_us =
-                    self.link(*from, *to).map_or(UNMEASURED_ROUND_TRIP_US, |l| l.round_trip_us);
-                let delay = Delay { base_us: round_trip_us / 2.0, jitter_us: 0.0 };
+        // Tokens go between this machine and those that have the model.
+        let takes_part = |i: &usize| *i == 0 || fleet.nodes[*i].has_model;
+        let parties: Vec<usize> = (0..self.order.len()).filter(takes_part).collect();
+        for (n, b) in parties.iter().copied().enumerate() {
+            for a in parties[..n].iter().copied() {
+                let (from, to) = (&self.order[a], &self.order[b]);
+                let delay = Delay { base_us: self.round_trip_us(*from, *to) / 2.0, jitter_us: 0.0 };
                 let (a, b) = (NetworkId(a as u32), NetworkId(b as u32));
                 fleet.distances.push(Distance { a, b, delay, class: LinkClass::Lan, loss: 0.0 });
             }
@@ -148,11 +198,25 @@ impl Roster {
         FleetView::new(fleet, self.order.clone())
     }
 
+    /// The round trip between two machines, microseconds: as either of them has measured it, else by their coordinates.
+    pub fn round_trip_us(&self, a: PeerId, b: PeerId) -> f64 {
+        if let Some(link) = self.link(a, b) {
+            return f64::from(link.round_trip_us);
+        }
+        let place = |peer: PeerId| self.member(peer).map(|member| member.state.coordinate);
+        match (place(a), place(b)) {
+            (Some(a), Some(b)) if a.error().max(b.error()) < 1.0 => a.round_trip_us(b),
+            _ => UNMEASURED_ROUND_TRIP_US,
+        }
+    }
+
     /// What either of two machines has measured of the way between them.
-    fn link(&self, a: PeerId, b: PeerId) -> Option<Measured> {
-        let told = |by: PeerId, of: PeerId| self.ad(by)?.links.iter().find(|link| link.peer == of).copied();
+    fn link(&self, a: PeerId, b: PeerId) -> Option<Link> {
+        let told = |by: PeerId, of: PeerId| {
+            self.member(by)?.profile.links.iter().find(|link| link.peer == of).copied()
+        };
         match (told(a, b), told(b, a)) {
-            (Some(one), Some(other)) => Some(Measured {
+            (Some(one), Some(other)) => Some(Link {
                 round_trip_us: one.round_trip_us.min(other.round_trip_us),
                 bytes_per_s: one.bytes_per_s.max(other.bytes_per_s),
                 ..one
@@ -161,21 +225,42 @@ impl Roster {
         }
     }
 
-    /// A machine's own connection: the fastest transfer that anybody had with it.
-    fn port(&self, ad: &Ad) -> f64 {
-        let with = self.order.iter().filter_map(|other| self.link(ad.peer, *other));
-        with.map(|link| link.bytes_per_s).reduce(f64::max).unwrap_or(UNMEASURED_BYTES_PER_S)
+    /// A machine's own connection: the fastest of the latest transfers that living members had with it.
+    fn port(&self, member: &Member) -> f64 {
+        let living = self.members().filter(|other| other.alive);
+        let with = living.filter_map(|other| self.link(member.peer, other.peer));
+        with.map(|link| f64::from(link.bytes_per_s)).reduce(f64::max).unwrap_or(UNMEASURED_BYTES_PER_S)
     }
 
-    fn unique_name(&self, ad: &Ad) -> String {
-        let is_shared = self.ads().any(|other| other.peer != ad.peer && other.name == ad.name);
-        if is_shared { format!("{} ({:?})", ad.name, ad.peer) } else { ad.name.clone() }
+    fn unique_name(&self, member: &Member) -> String {
+        let name = &member.profile.name;
+        let is_shared = self.members().any(|other| other.peer != member.peer && other.profile.name == *name);
+        if is_shared || name.is_empty() { format!("{name} ({:?})", member.peer) } else { name.clone() }
     }
 }
 
-fn own_network(ad: &Ad) -> Network {
+/// What computes there. A member that says nothing of it has no model either, and so computes nothing.
+fn device(member: &Member) -> Device {
+    member.profile.devices.first().cloned().unwrap_or_else(|| Device {
+        id: "unknown".into(),
+        name: "unknown".into(),
+        kind: planner::fleet::DeviceKind::Cpu,
+        memory_bytes: 1,
+        reserved_bytes: 1,
+        bandwidth_bytes_per_s: 1.0,
+        bandwidth_efficiency: 1.0,
+        flops: 1.0,
+        flops_efficiency: 1.0,
+        layer_overhead_us: 0.0,
+        expert_overhead_us: 0.0,
+        disk_bytes_per_s: 1.0,
+        measured: None,
+    })
+}
+
+fn own_network(member: &Member) -> Network {
     Network {
-        name: format!("{:?}", ad.peer),
+        name: format!("{:?}", member.peer),
         class: LinkClass::Lan,
         delay: Delay::default(),
         bytes_per_s: 1e12,
@@ -185,73 +270,5 @@ fn own_network(ad: &Ad) -> Network {
         loss: 0.0,
         up_bytes_per_s: None,
         down_bytes_per_s: None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
-
-    use planner::plan::NodeId;
-
-    use super::super::ad::tests::ad;
-    use super::*;
-
-    fn roster(key: &Key) -> Roster {
-        Roster::new(key.clone(), ad(key, 10))
-    }
-
-    #[test]
-    fn news_travel_once_and_the_latest_wins() {
-        let [a, b] = [Key::generate(), Key::generate()];
-        let (mut ours, mut theirs) = (roster(&a), roster(&b));
-        theirs.update(|ad| ad.name = "renamed".into());
-        for signed in theirs.news(&ours.known()) {
-            assert_eq!(ours.hear(signed), Ok(true));
-        }
-        assert_eq!(ours.ad(b.peer()).unwrap().name, "renamed");
-        assert!(theirs.news(&ours.known()).is_empty());
-        assert_eq!(ours.hear(Signed::new(&ad(&b, 9), &b)), Ok(false), "an older ad came back");
-    }
-
-    #[test]
-    fn an_ad_of_an_earlier_life_does_not_outlive_it() {
-        let key = Key::generate();
-        let mut roster = roster(&key);
-        roster.update(|ad| ad.name = "this life".into());
-        assert_eq!(roster.hear(Signed::new(&ad(&key, 500), &key)), Ok(true));
-        assert_eq!(roster.own().name, "this life");
-        assert!(roster.own().version > 500);
-        assert_eq!(roster.news(&Known::from([(key.peer(), 500)])).len(), 1);
-        assert_eq!(roster.news(&Known::new())[0].open().unwrap(), *roster.own());
-    }
-
-    #[test]
-    fn numbers_stay_and_links_are_known_from_either_end() {
-        let [a, b, c] = [Key::generate(), Key::generate(), Key::generate()];
-        let mut roster = roster(&a);
-        let first = roster.view(&[1; 32]);
-        let mut far = ad(&b, 1);
-        far.links = vec![Measured { peer: a.peer(), round_trip_us: 4_000.0, bytes_per_s: 5e6 }];
-        roster.hear(Signed::new(&far, &b)).unwrap();
-        let second = roster.view(&[1; 32]);
-        roster.hear(Signed::new(&ad(&c, 1), &c)).unwrap();
-        let third = roster.view(&[2; 32]);
-        assert!(second.continues(&first) && third.continues(&second));
-        let path = second.fleet.path(NodeId(0), NodeId(1)).unwrap();
-        assert_eq!(path.delay.mean_us(), 2_000.0);
-        assert_eq!(second.fleet.nodes[1].up_bytes_per_s, Some(5e6));
-        assert!(second.fleet.nodes[1].has_model && !third.fleet.nodes[1].has_model);
-        assert!(third.fleet.path(NodeId(1), NodeId(2)).is_some());
-    }
-
-    #[test]
-    fn machines_of_one_name_can_be_told_apart() {
-        let [a, b] = [Key::generate(), Key::generate()];
-        let mut roster = roster(&a);
-        let twin = Ad { name: roster.own().name.clone(), ..ad(&b, 1) };
-        roster.hear(Signed::new(&twin, &b)).unwrap();
-        let view = roster.view(&[1; 32]);
-        assert_ne!(view.fleet.nodes[0].name, view.fleet.nodes[1].name);
     }
 }

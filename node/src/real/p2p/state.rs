@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::choosing::Both;
+use super::company::Own;
 use super::identity::their_name;
 use super::invite::MeshKey;
 use super::moving::Lines;
@@ -19,6 +20,7 @@ use super::swarm::Order;
 use super::ways::{Doors, Way};
 use crate::clock::{Clock as _, Elapsed, TokioClock};
 use crate::ids::PeerId;
+use crate::membership::Profile;
 
 /// How long a stream may take to end in good order.
 pub(super) const CLOSING: Duration = Duration::from_secs(5);
@@ -63,6 +65,8 @@ pub(super) struct Shared {
     pub(super) connections: AtomicU64,
     pub(super) lines: Lines,
     pub(super) roster: watch::Sender<Roster>,
+    /// What this node says of itself.
+    pub(super) own: watch::Sender<Own>,
     pub(super) state: watch::Sender<NetState>,
     pub(super) received: Received,
     /// Peers that are gone and refuse to be called again.
@@ -153,7 +157,7 @@ impl Shared {
     }
 
     fn name(&self, peer: PeerId) -> String {
-        self.roster.borrow().ad(peer).map_or_else(String::new, |ad| ad.name.clone())
+        self.roster.borrow().member(peer).map_or_else(String::new, |member| member.profile.name.clone())
     }
 
     /// Something is wrong with `whom`; it is said once until it changes.
@@ -179,6 +183,15 @@ impl Shared {
     /// Nothing is wrong with `whom` any more.
     pub(super) fn fine(&self, whom: &str) {
         self.state.send_if_modified(|state| state.troubles.remove(whom).is_some());
+    }
+
+    /// This node is something else from now on.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Profile)) {
+        self.own.send_if_modified(|own| {
+            let before = own.profile.clone();
+            change(&mut own.profile);
+            own.profile != before
+        });
     }
 
     /// `work`, for so long at most.

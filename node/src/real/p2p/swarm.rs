@@ -189,8 +189,8 @@ impl Driver {
 
     /// What people know that peer by.
     fn address_of(&self, peer: PeerId) -> String {
-        let ad = self.shared.roster.borrow().ad(peer).map(|ad| ad.name.clone());
-        ad.unwrap_or_else(|| format!("{peer:?}"))
+        let name = self.shared.roster.borrow().member(peer).map(|member| member.profile.name.clone());
+        name.unwrap_or_else(|| format!("{peer:?}"))
     }
 
     fn greet(&self, peer: PeerId, after: Duration) -> JoinHandle<()> {
@@ -322,8 +322,8 @@ impl Driver {
     /// Calls a member that is gone, over TCP: who is told at once that nobody is there need not wait for pings. Where only
     /// QUIC is spoken nobody tells.
     fn call_back(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
-        if let Some(ad) = self.shared.roster.borrow().ad(peer) {
-            addresses.extend(ad.addresses.iter().cloned());
+        if let Some(member) = self.shared.roster.borrow().member(peer) {
+            addresses.extend(member.addresses.iter().cloned());
         }
         addresses.retain(|address| Way::of(address) == Some(Way::Tcp));
         let Some(name) = their_name(peer).filter(|_| !addresses.is_empty()) else { return };
@@ -404,8 +404,8 @@ impl Driver {
         for (peer, connected) in self.connected.iter_mut().filter(|(_, connected)| connected.tries_other) {
             let Some(used) = connected.connections.values().next() else { continue };
             let is_other = |address: &&Multiaddr| Way::of(address) == Some(used.other());
-            let addresses: Vec<Multiaddr> = match self.shared.roster.borrow().ad(*peer) {
-                Some(ad) => ad.addresses.iter().filter(is_other).cloned().collect(),
+            let addresses: Vec<Multiaddr> = match self.shared.roster.borrow().member(*peer) {
+                Some(member) => member.addresses.iter().filter(is_other).cloned().collect(),
                 None => continue,
             };
             connected.tries_other = false;
@@ -421,8 +421,8 @@ impl Driver {
     fn unconnected(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let roster = self.shared.roster.borrow();
         let mut peers: BTreeMap<PeerId, Vec<Multiaddr>> = self.found.clone();
-        for ad in roster.ads() {
-            peers.entry(ad.peer).or_default().extend(ad.addresses.iter().cloned());
+        for member in roster.others() {
+            peers.entry(member.peer).or_default().extend(member.addresses.iter().cloned());
         }
         let may_call = |address: &Multiaddr| self.only.is_none_or(|only| Way::of(address) == Some(only));
         peers.retain(|peer, addresses| {

@@ -74,6 +74,11 @@ impl Fit {
     }
 }
 
+/// No part of any machine is slower, bytes or FLOP a second ...
+const SLOWEST: f64 = 1e3;
+/// ... or faster.
+const FASTEST: f64 = 1e15;
+
 /// Finds the figures with which the formula is least off: the logarithms of its ratios to what was timed, squared.
 pub(super) fn fit(model: &Model, layers: LayerRange, samples: &[Sample]) -> Fit {
     let off = |fit: &Fit, sample: &Sample| (fit.step_us(model, layers, sample) / sample.us).ln();
@@ -85,7 +90,8 @@ pub(super) fn fit(model: &Model, layers: LayerRange, samples: &[Sample]) -> Fit 
     // A slow laptop's figures; the walk goes by factors, and so it finds those of any machine.
     let mut values = [1e10, 1e11, 1e10, 1e10, 1e11];
     minimise(&mut values, cost);
-    let fit = Fit::of(&values);
+    // Of what takes no time that could be measured, the walk finds no end.
+    let fit = Fit::of(&values.map(|value| value.clamp(SLOWEST, FASTEST)));
     let percent = |sample: &Sample| (off(&fit, sample).exp() - 1.0).abs() * 100.0;
     let worst = |of: &dyn Fn(&Sample) -> bool| {
         samples.iter().filter(|sample| of(sample)).map(percent).fold(0.0, f64::max)

@@ -136,13 +136,8 @@ pub fn profile(file: &GgufFile, options: &Options) -> Result<Profile, ProfileErr
     let threads = if options.threads == 0 { Pool::default_threads() } else { options.threads };
     let used_bytes = hardware::memory().map_or(0, |memory| memory.total_bytes - memory.available_bytes);
     let layers = samples::measured_range(&shape);
-    let context = samples::context_most(&shape);
-    let engine = EngineOptions {
-        threads,
-        level: options.level,
-        context_max: context + samples::SPARE,
-        ..EngineOptions::default()
-    };
+    let (context, context_max) = samples::contexts(&shape);
+    let engine = EngineOptions { threads, level: options.level, context_max, ..EngineOptions::default() };
     let loaded = Model::load(file, layers, &engine);
     let refused = |why| ProfileError::Load { file: file.first_part().to_owned(), why };
     let mut range = Range::new(loaded.map_err(refused)?);
@@ -216,5 +211,27 @@ impl Profile {
     /// What the ring's software costs here.
     pub fn software(&self) -> Software {
         RING
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where")]
+
+    use super::*;
+    use crate::real::gguf::random::{Architecture, RandomModel};
+
+    #[test]
+    fn a_model_of_a_short_context_is_measured_within_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for context in [1, 16, 48, 200] {
+            let path = folder.path().join(format!("{context}.gguf"));
+            RandomModel { context, ..RandomModel::tiny(Architecture::Llama) }.write(&path).unwrap();
+            let options = Options { threads: 1, ..Options::default() };
+            let measured = profile(&GgufFile::open(&path).unwrap(), &options).unwrap();
+            let ends = measured.samples.iter().map(|sample| sample.context + sample.tokens);
+            assert!(ends.clone().all(|end| end <= context), "{context}: {:?}", ends.collect::<Vec<_>>());
+            assert!(measured.fit.weight_bytes_per_s.is_finite());
+        }
     }
 }

@@ -14,7 +14,7 @@ const WEIGHT_BYTES: u64 = 128 << 20;
 const CONTEXT_MOST: u32 = 2048;
 
 /// Room for what is decoded behind it.
-pub(super) const SPARE: u32 = 64;
+const SPARE: u32 = 64;
 
 /// A prompt goes through the layers in chunks of so many tokens.
 const CHUNK: u32 = 512;
@@ -55,9 +55,11 @@ pub(super) fn measured_range(model: &Shape) -> LayerRange {
     LayerRange::new(end - (whole + 1).min(end), end)
 }
 
-/// How much context is measured.
-pub(super) fn context_most(model: &Shape) -> u32 {
-    CONTEXT_MOST.min(model.context_max.saturating_sub(1)).max(CHUNK)
+/// How much context is measured, and how much the engine needs room for: no more than the model was made for.
+pub(super) fn contexts(model: &Shape) -> (u32, u32) {
+    let room = if model.context_max == 0 { u32::MAX } else { model.context_max };
+    let measured = CONTEXT_MOST.min(room.saturating_sub(room / 4)).max(1);
+    (measured, measured.saturating_add(SPARE).min(room))
 }
 
 /// Times all sizes.
@@ -66,21 +68,24 @@ pub(super) fn context_most(model: &Shape) -> u32 {
 /// What the engine refuses.
 pub(super) fn take(range: &mut Range, context_most: u32) -> Result<Vec<Sample>, EngineError> {
     let mut taken = Vec::new();
-    prompts(range, &mut taken)?;
+    prompts(range, context_most, &mut taken)?;
     fill(range, context_most, &mut taken)?;
-    for context in [context_most - 1, CHUNK, CONTEXT_OF_BATCHES] {
+    let mut contexts =
+        [context_most - 1, CHUNK, CONTEXT_OF_BATCHES].map(|context| context.min(context_most - 1)).to_vec();
+    contexts.dedup();
+    for context in contexts {
         repeated(range, 1, 1, context, &mut taken)?;
     }
     for sequences in [2, 4, 8, 16] {
-        repeated(range, sequences, 1, CONTEXT_OF_BATCHES, &mut taken)?;
+        repeated(range, sequences, 1, CONTEXT_OF_BATCHES.min(context_most - 1), &mut taken)?;
     }
     Ok(taken)
 }
 
-/// Prompts that are short.
-fn prompts(range: &mut Range, taken: &mut Vec<Sample>) -> Result<(), EngineError> {
-    range.timed(1, 0, CHUNK, false)?;
-    for tokens in [16, 64, 128, 256] {
+/// Prompts that are short, as far as they fit.
+fn prompts(range: &mut Range, context_most: u32, taken: &mut Vec<Sample>) -> Result<(), EngineError> {
+    range.timed(1, 0, CHUNK.min(context_most), false)?;
+    for tokens in [16, 64, 128, 256].into_iter().filter(|tokens| *tokens <= context_most) {
         repeated(range, 1, tokens, 0, taken)?;
     }
     Ok(())
