@@ -43,6 +43,8 @@ pub struct NodeConfig {
     pub cut: Vec<u32>,
     /// The least room that will do where memory is short; `None` for what `ask` says.
     pub least: Option<Least>,
+    /// Whether machines that the best plan leaves out serve copies of their own, as far as they can.
+    pub copies: bool,
     /// Its bounds.
     pub limits: Limits,
     /// Grows with every start of the node.
@@ -127,6 +129,11 @@ impl NodeHandle {
         self.node.heads()
     }
 
+    /// This node's name.
+    pub fn me(&self) -> PeerId {
+        self.node.me()
+    }
+
     /// The fleet as this node knows it.
     pub fn view(&self) -> Arc<FleetView> {
         self.node.views().current()
@@ -202,15 +209,25 @@ impl Drop for NodeHandle {
 /// # Panics
 /// When the fleet view does not name the transport's own peer: that node could neither plan nor be planned for.
 pub fn start<W: World>(doors: Doors<W>, config: NodeConfig) -> NodeHandle {
-    let NodeConfig { view, model, ask, initial, cut, least, limits, incarnation } = config;
+    let NodeConfig { view, model, ask, initial, cut, least, copies, limits, incarnation } = config;
     let Doors { transport, engine, clock, probe, seed: _ } = doors;
     let peer = transport.local();
     let me = view.id(peer).expect("a world names every node in the fleet view it hands out");
     let (stage, stage_intake) = StageDoor::new(limits.stage_queue.max(1));
     let (control, control_intake) = ControlDoor::new(limits.stage_queue.max(1));
     let search = Search { fresh: place, chosen: planner::place::cut, repair: replan };
-    let setup =
-        Setup { me, view: view.clone(), model: model.clone(), ask, cut, least, limits, incarnation, search };
+    let setup = Setup {
+        me,
+        view: view.clone(),
+        model: model.clone(),
+        ask,
+        cut,
+        least,
+        copies,
+        limits,
+        incarnation,
+        search,
+    };
     let node = Arc::new(Interior::<W> {
         me: peer,
         incarnation,

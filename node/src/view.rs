@@ -22,14 +22,19 @@ pub struct FleetView {
     /// The name of each node, by [`NodeId`].
     pub peers: Vec<PeerId>,
     ids: BTreeMap<PeerId, NodeId>,
+    /// Who plans, the first that is alive: see [`FleetView::is_before`].
+    order: Vec<NodeId>,
 }
 
 impl FleetView {
     /// A fleet and the names of its nodes. Names beyond the fleet's nodes are ignored.
     pub fn new(fleet: Fleet, mut peers: Vec<PeerId>) -> Self {
         peers.truncate(fleet.nodes.len());
-        let ids = peers.iter().enumerate().map(|(i, p)| (*p, NodeId(i as u32))).collect();
-        Self { fleet, peers, ids }
+        let ids: BTreeMap<PeerId, NodeId> =
+            peers.iter().enumerate().map(|(i, p)| (*p, NodeId(i as u32))).collect();
+        let mut order: Vec<NodeId> = ids.values().copied().collect();
+        order.sort_by_key(|node| !fleet.node(*node).has_model);
+        Self { fleet, peers, ids, order }
     }
 
     /// A fleet whose peers are named by their index, as in the simulator.
@@ -68,9 +73,16 @@ impl FleetView {
         self.peers.starts_with(&earlier.peers)
     }
 
-    /// The nodes in the order of their names, which is the same on every machine.
+    /// The nodes in the order in which they plan.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.ids.values().copied()
+        self.order.iter().copied()
+    }
+
+    /// Whether `a` plans before `b`: those that have the model, whose owners say how it is to be served, before those that do
+    /// not; then by name. The same on every machine.
+    pub(crate) fn is_before(&self, a: PeerId, b: PeerId) -> bool {
+        let lacks = |peer: PeerId| self.id(peer).is_none_or(|node| !self.fleet.node(node).has_model);
+        (lacks(a), a) < (lacks(b), b)
     }
 
     /// The plan for others: its nodes numbered as they first stand in it, and the names that go with the numbers. `None`
@@ -131,6 +143,9 @@ impl Views {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if !view.continues(&current) {
             return false;
+        }
+        if **current == *view {
+            return true;
         }
         *current = view;
         drop(current);

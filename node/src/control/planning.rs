@@ -15,6 +15,9 @@ use crate::view::FleetView;
 /// Mends a plan that has lost these nodes.
 type Repair = fn(&Fleet, &Model, &Ask, &Plan, &[NodeId]) -> Result<Replan, Refusal>;
 
+/// Replicas of a model, at most.
+const COPIES_MAX: usize = 32;
+
 /// The planner's searches, or what stands for them in a test.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Search {
@@ -43,6 +46,8 @@ pub(crate) struct Wish {
     pub(crate) cut: Vec<u32>,
     /// Where memory is short, less than what is asked will do.
     pub(crate) least: Option<Least>,
+    /// Machines that the best plan leaves out serve copies of their own, as far as they can.
+    pub(crate) copies: bool,
     /// A plan is left for another only if that is better by this share.
     pub(crate) gain: f64,
 }
@@ -149,8 +154,11 @@ impl Planning {
         (0..plan.replicas.len()).filter_map(life).collect()
     }
 
+    /// Who cannot take part: lost, unable to load, or without the model, which it may have given up.
     fn excluded(&self, lost: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
-        lost.iter().chain(self.unable.keys()).copied().collect()
+        let nodes = self.view.fleet.nodes.iter().zip(0..);
+        let without = nodes.filter(|(node, _)| !node.has_model).map(|(_, i)| NodeId(i));
+        lost.iter().chain(self.unable.keys()).copied().chain(without).collect()
     }
 
     /// A plan to follow instead of `current`, if that cannot be run with these nodes lost.
@@ -164,8 +172,10 @@ impl Planning {
             return None;
         }
         let found = match current {
-            Some(plan) => self.repaired(plan, &out),
-            None if self.wish.cut.is_empty() => self.fresh(&out).map(|(plan, _)| plan),
+            Some(plan) => self.repaired(plan, &out).map(|plan| self.with_copies(plan, &out)),
+            None if self.wish.cut.is_empty() => {
+                self.fresh(&out).map(|(plan, _)| self.with_copies(plan, &out))
+            }
             None => self.chosen(&out),
         };
         if found.is_none() {
@@ -189,15 +199,38 @@ impl Planning {
         if !self.wish.cut.is_empty() {
             return self.chosen(&self.excluded(lost)).filter(|plan| plan.replicas != current.replicas);
         }
+        let out = self.excluded(lost);
+        let more = self.with_copies(current.clone(), &out);
+        if more.replicas.len() > current.replicas.len() {
+            return Some(more);
+        }
         let Wish { ask, gain, .. } = &self.wish;
         let now = predict(&self.view.fleet, &self.model, current, &ask.load, &RING)?;
-        let (plan, better) = self.fresh(&self.excluded(lost))?;
+        let (plan, better) = self.fresh(&out)?;
         let improves = match ask.objective {
             Objective::Tpot => better.tpot_ms <= now.tpot_ms * (1.0 - gain),
             Objective::Ttft => better.ttft_ms <= now.ttft_ms * (1.0 - gain),
             Objective::Throughput => better.throughput_tok_s >= now.throughput_tok_s * (1.0 + gain),
         };
-        (improves && plan.replicas != current.replicas).then_some(plan)
+        (improves && plan.replicas != current.replicas).then(|| self.with_copies(plan, &out))
+    }
+
+    /// The plan, and copies on machines that it leaves out, with as much room as it has. Its own replicas stay as they are,
+    /// and so nobody is disturbed.
+    fn with_copies(&self, mut plan: Plan, out: &BTreeSet<NodeId>) -> Plan {
+        while self.wish.copies && self.wish.cut.is_empty() && plan.replicas.len() < COPIES_MAX {
+            let used: BTreeSet<NodeId> = out.iter().copied().chain(plan.stages().map(|s| s.node)).collect();
+            let mut ask = self.ask_without(&used);
+            (ask.constraints.context, ask.constraints.sessions) = (plan.context, plan.sessions);
+            let fresh = self.search.fresh;
+            let Ok(placement) = fresh(&self.view.fleet, &self.model, &ask) else { break };
+            let found = placement.recommended.plan;
+            if !is_sound(&found, &self.view, &self.model) {
+                break;
+            }
+            plan.replicas.extend(found.replicas);
+        }
+        plan
     }
 
     /// What is asked of nodes that are not in `out`.

@@ -137,6 +137,7 @@ impl Mesh {
             initial: initial.map(|plan| (Epoch(1), plan)),
             cut: Vec::new(),
             least: None,
+            copies: false,
             limits: self.limits,
             incarnation: *life,
         };

@@ -85,10 +85,10 @@ impl Core {
         node == self.planner() || (self.is_planner() && self.vouchers.contains(&node))
     }
 
-    /// Notes whether the peer hears a lower node than this one. If that is news it shall make sure.
+    /// Notes whether the peer hears a node that plans before this one. If that is news it shall make sure.
     fn hear_out(&mut self, node: NodeId, status: Status) {
         let is_known = self.view.id(status.planner).is_some();
-        let hears_lower = is_known && status.planner < self.peer(self.me);
+        let hears_lower = is_known && self.view.is_before(status.planner, self.peer(self.me));
         if !(hears_lower && self.is_planner()) || self.liveness.is_lost(node) {
             self.vouchers.remove(&node);
         } else if self.vouchers.insert(node) {

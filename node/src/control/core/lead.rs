@@ -103,7 +103,7 @@ impl Core {
         self.told_at = Some(now);
     }
 
-    /// Whether this node plans, and knows enough to: everybody has answered or is lost, nobody hears a lower node, no
+    /// Whether this node plans, and knows enough to: everybody has answered or is lost, nobody hears one that plans before it, no
     /// newer plan is on its way.
     pub(super) fn may_plan(&self) -> bool {
         self.is_planner()

@@ -1,6 +1,6 @@
 //! The control plane's core: what is heard and when goes in, what must be done comes out. No input or output.
 //!
-//! The planning node is the lowest one that is alive. It asks everybody whether they are, replaces plans that lost nodes
+//! The planning node is the first in order that is alive. It asks everybody whether they are, replaces plans that lost nodes
 //! stand in, says which replicas serve, and publishes both to all. Everybody else watches it alone. Two nodes may take
 //! themselves for it while the network is parted: both plan, and when it heals the greater [`PlanId`] holds. Heads
 //! alone emit tokens, so two plans at once cost time, never a token.
@@ -55,6 +55,7 @@ pub(crate) struct Setup {
     pub(crate) ask: Ask,
     pub(crate) cut: Vec<u32>,
     pub(crate) least: Option<Least>,
+    pub(crate) copies: bool,
     pub(crate) limits: Limits,
     pub(crate) incarnation: u64,
     pub(crate) search: Search,
@@ -93,7 +94,7 @@ pub(crate) struct Core {
     highest: Epoch,
     /// Somebody follows a greater plan: planning waits for that plan to arrive, but no longer than this.
     behind_until: Option<Instant>,
-    /// Peers that hear a lower node than this one: while there are any, that node plans, though this one cannot hear
+    /// Peers that hear a node that plans before this one: while there are any, that node plans, though this one cannot hear
     /// it. Else two nodes that do not hear each other would replace each other's plans for ever.
     vouchers: BTreeSet<NodeId>,
     /// The last life of each peer that has said how it is.
@@ -105,9 +106,9 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { me, view, model, ask, cut, least, limits, incarnation, search } = setup;
+        let Setup { me, view, model, ask, cut, least, copies, limits, incarnation, search } = setup;
         let liveness = Liveness::new(limits, view.len());
-        let wish = Wish { ask, cut, least, gain: limits.replan_gain };
+        let wish = Wish { ask, cut, least, copies, gain: limits.replan_gain };
         let planning = Planning::new(Arc::clone(&view), Arc::clone(&model), wish, search);
         Self {
             me,
@@ -150,7 +151,7 @@ impl Core {
     pub(crate) fn begin(&mut self, now: Instant, initial: Option<(Epoch, Plan)>) {
         if let Some((epoch, plan)) = initial.filter(|(_, plan)| is_sound(plan, &self.view, &self.model)) {
             // All are given it, nobody has made it.
-            let id = PlanId { epoch, maker: self.lowest(), life: 0 };
+            let id = PlanId { epoch, maker: self.first(), life: 0 };
             self.follow(id, Arc::new(plan));
         }
         self.turn(now);
@@ -253,13 +254,13 @@ impl Core {
         }
     }
 
-    /// The node of the lowest name that is alive.
+    /// The first node in order that is alive.
     fn planner(&self) -> NodeId {
         let lost = self.liveness.lost();
         self.view.in_order().find(|n| *n == self.me || !lost.contains(n)).unwrap_or(self.me)
     }
 
-    fn lowest(&self) -> PeerId {
+    fn first(&self) -> PeerId {
         self.view.in_order().next().map_or_else(PeerId::default, |node| self.peer(node))
     }
 

@@ -123,6 +123,7 @@ impl Bus {
             ask: Ask { objective: Objective::Tpot, load, constraints },
             cut: Vec::new(),
             least: None,
+            copies: false,
             limits: Limits::default(),
             incarnation: life,
             search: Search { fresh: lowest_two, chosen: planner::place::cut, repair: keep_whole },
