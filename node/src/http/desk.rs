@@ -50,6 +50,26 @@ impl Served {
     }
 }
 
+/// What a request needs of the model that is chosen for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Need {
+    /// Bytes of the request: at most so many tokens.
+    pub bytes: usize,
+    /// It is a conversation.
+    pub chat: bool,
+    /// It comes with tools.
+    pub tools: bool,
+}
+
+/// A model that members have and nobody serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unserved {
+    /// What is known of that, in words.
+    pub why: String,
+    /// When to ask again, seconds.
+    pub retry_s: u32,
+}
+
 /// What the API needs of a node.
 pub trait Desk: Send + Sync + 'static {
     /// The models that can be asked, those of other nodes included, in the order in which they are listed.
@@ -59,11 +79,18 @@ pub trait Desk: Send + Sync + 'static {
     /// cancels the request.
     fn ask(&self, model: &str, request: Request) -> Option<Replies>;
 
+    /// The model for a request that leaves the choice to the mesh; `None` where none would do.
+    fn choose(&self, need: &Need) -> Option<Arc<Served>>;
+
+    /// Somebody asks for a model that is not among [`models`](Self::models): it counts as asked for. `None` where no member
+    /// has it.
+    fn missed(&self, model: &str) -> Option<Unserved>;
+
     /// How the node is.
     fn health(&self) -> Health;
 
-    /// What the planner makes of the machines that are known now.
-    fn advice(&self) -> Advice;
+    /// What the planner makes of the machines that are known now, for each model.
+    fn advice(&self) -> Vec<Advice>;
 }
 
 /// What the planner says: what `GET /plan` and `meshwright plan` show.
@@ -122,12 +149,13 @@ pub struct Health {
     pub node: String,
     /// Which release it is.
     pub version: String,
-    /// Models that can be asked.
-    pub models: Vec<String>,
+    /// Models in which the node takes part: those that it can be asked for.
+    pub models: Vec<ModelHealth>,
     /// Sessions whose head runs on this node.
     pub sessions: usize,
-    /// Number of the plan that is followed; 0 without one.
-    pub epoch: u64,
+    /// What is asked for over the whole mesh, served or not: model, requests per second, the most wanted first.
+    #[serde(default)]
+    pub demand: Vec<(String, f64)>,
     /// Other nodes of the mesh.
     pub peers: Vec<PeerHealth>,
     /// Bytes that came from other nodes since the start, by what they were.
@@ -136,6 +164,25 @@ pub struct Health {
     /// What is wrong with whom, in words.
     #[serde(default)]
     pub troubles: BTreeMap<String, String>,
+}
+
+/// How a model is, as the node sees it.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct ModelHealth {
+    /// Its name in the API.
+    pub id: String,
+    /// What its file calls it.
+    pub name: String,
+    /// Whether requests for it are answered.
+    pub serving: bool,
+    /// Why not.
+    pub why: Option<String>,
+    /// Whether its weights lie on this node's disk.
+    pub is_here: bool,
+    /// Its sessions whose head runs on this node.
+    pub sessions: usize,
+    /// Number of the plan that is followed; 0 without one.
+    pub epoch: u64,
     /// What is served by whom.
     pub plan: Option<PlanHealth>,
 }
@@ -145,8 +192,17 @@ pub struct Health {
 pub struct PeerHealth {
     /// What people call it.
     pub name: String,
-    /// Whether it answers.
+    /// Whether it is there.
     pub alive: bool,
+    /// Names of the models that it holds layers of and serves.
+    #[serde(default)]
+    pub serves: Vec<String>,
+    /// Sessions whose head runs there.
+    #[serde(default)]
+    pub sessions: u32,
+    /// A message there and back, milliseconds: measured, or estimated where that was not done.
+    #[serde(default)]
+    pub round_trip_ms: f64,
     /// What is spoken with it, `tcp` or `quic`.
     #[serde(default)]
     pub way: Option<String>,

@@ -168,6 +168,22 @@ impl Fault {
         }
     }
 
+    /// Members have the model, and nobody serves it yet.
+    pub(super) fn unserved(why: impl Into<String>, retry_s: u32) -> Self {
+        Self {
+            param: Some("model".into()),
+            code: Some("model_not_served"),
+            retry_s: Some(retry_s),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "service_unavailable_error", why)
+        }
+    }
+
+    /// No model that is served would do for a request of so many bytes.
+    pub(super) fn no_choice(bytes: usize) -> Self {
+        let why = format!("No model that is served now would do for this request of {bytes} bytes.");
+        Self::unserved(why, 5)
+    }
+
     /// Something went wrong here.
     pub(super) fn internal(why: impl Into<String>) -> Self {
         Self {

@@ -59,6 +59,11 @@ impl Fields {
         format!("{}{field}", self.path)
     }
 
+    /// Whether there is such a field.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.map.get(field).is_some_and(|value| !value.is_null())
+    }
+
     /// Takes a field, whatever it is.
     pub(super) fn take(&mut self, field: &str) -> Option<Value> {
         self.map.remove(field).filter(|value| !value.is_null())

@@ -90,7 +90,10 @@ impl Meter {
             running: gauge("meshwright_answers_running", "Answers that are being given."),
             queued: gauge("meshwright_requests_queued", "Requests that wait for others to end."),
             sessions: gauge("meshwright_sessions", "Sessions whose head runs on this node."),
-            epoch: gauge("meshwright_plan_epoch", "Number of the plan that is followed."),
+            epoch: gauge(
+                "meshwright_plan_epoch",
+                "Number of the latest plan that is followed, of any model.",
+            ),
             serving: gauge("meshwright_serving", "1 while requests are answered."),
             recorder,
         }
@@ -106,7 +109,7 @@ impl Meter {
     pub(super) fn page(&self, health: &super::Health, queued: usize) -> String {
         self.queued.set(queued as f64);
         self.sessions.set(health.sessions as f64);
-        self.epoch.set(health.epoch as f64);
+        self.epoch.set(health.models.iter().map(|model| model.epoch).max().unwrap_or_default() as f64);
         self.serving.set(if health.serving { 1.0 } else { 0.0 });
         for (kind, bytes) in &health.received {
             let key = Key::from_parts(RECEIVED, vec![Label::new("kind", kind.clone())]);

@@ -29,8 +29,8 @@ mod turns;
 
 pub use self::bounds::Bounds;
 pub use self::desk::{
-    Advice, Desk, Health, MachineHealth, PeerHealth, PlanHealth, Proposal, ReplicaHealth, Served,
-    StageHealth, WayHealth,
+    Advice, Desk, Health, MachineHealth, ModelHealth, Need, PeerHealth, PlanHealth, Proposal, ReplicaHealth,
+    Served, StageHealth, Unserved, WayHealth,
 };
 pub use self::entropy::session;
 pub use self::meter::Meter;

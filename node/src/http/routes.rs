@@ -133,7 +133,8 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let health = shared.desk.health();
     let status = if health.serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if health.serving { "ok" } else { "unavailable" };
-    let shown = json!({ "status": word, "why": health.why, "models": health.models });
+    let models: Vec<&str> = health.models.iter().map(|model| model.id.as_str()).collect();
+    let shown = json!({ "status": word, "why": health.why, "models": models });
     (status, Json(shown)).into_response()
 }
 

@@ -48,9 +48,10 @@ pub(super) async fn talk(
             Ok(first) => return Ok(stream::iter(first).chain(events).boxed()),
             Err(_) => {}
         }
-        let health = shared.desk.health();
-        if !health.serving {
-            let why = health.why.unwrap_or_else(|| "Nothing serves now.".into());
+        let models = shared.desk.health().models;
+        let model = models.into_iter().find(|model| model.id == *id).unwrap_or_default();
+        if !model.serving {
+            let why = model.why.unwrap_or_else(|| format!("Nobody serves {id} now."));
             return Err(Fault::not_serving(why, &shared.bounds));
         }
         if !patient {

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::clock::{Clock as _, TokioClock};
-use node::http::{Advice, Api, Bounds, Desk, Health, Meter, Served, Server};
+use node::http::{Advice, Api, Bounds, Desk, Health, Meter, ModelHealth, Need, Served, Server, Unserved};
 use node::ids::{PeerId, SessionId};
 use node::probe::Silent;
 use node::real::cpu::{CpuEngine, EngineOptions};
@@ -75,6 +75,9 @@ impl World for Alone {
     type Probe = Silent;
 }
 
+/// A model that somebody has and nobody serves.
+pub(crate) const UNSERVED: &str = "unserved";
+
 /// The node, and the model it serves.
 pub(crate) struct House {
     pub(crate) runtime: Runtime,
@@ -92,22 +95,27 @@ impl Desk for House {
         (model == self.served.id).then(|| self.node.ask(request))
     }
 
+    fn choose(&self, need: &Need) -> Option<Arc<Served>> {
+        (need.bytes < CONTEXT as usize).then(|| Arc::clone(&self.served))
+    }
+
+    fn missed(&self, model: &str) -> Option<Unserved> {
+        let why = format!("{model} is on the disk of a friend, and nobody serves it yet.");
+        (model == UNSERVED).then_some(Unserved { why, retry_s: 7 })
+    }
+
     fn health(&self) -> Health {
         let serving = self.node.published().is_some_and(|published| !published.serving.is_empty());
         let why = (!serving).then(|| "no plan serves".to_owned());
         let sessions = self.node.sessions();
-        Health {
-            serving,
-            why,
-            node: "house".into(),
-            sessions,
-            epoch: self.node.epoch().0,
-            ..Health::default()
-        }
+        let epoch = self.node.epoch().0;
+        let model =
+            ModelHealth { id: self.served.id.clone(), serving, sessions, epoch, ..ModelHealth::default() };
+        Health { serving, why, node: "house".into(), sessions, models: vec![model], ..Health::default() }
     }
 
-    fn advice(&self) -> Advice {
-        Advice { model: self.served.name.clone(), ..Advice::default() }
+    fn advice(&self) -> Vec<Advice> {
+        vec![Advice { model: self.served.name.clone(), ..Advice::default() }]
     }
 }
 
@@ -143,6 +151,7 @@ impl House {
             initial: (!idle).then_some((Epoch(1), plan)),
             cut: Vec::new(),
             least: None,
+            copies: false,
             limits,
             incarnation: 0,
         };

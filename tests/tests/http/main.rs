@@ -8,6 +8,7 @@ mod ending;
 mod hostile;
 mod house;
 mod likely;
+mod models;
 mod refusals;
 mod resume;
 mod shapes;

@@ -31,8 +31,7 @@ fn behind_any_event_comes_what_would_have_come() {
     let messages = json!([{"role": "user", "content": "Three short lines about rain, each with an emoji."}]);
     let usage = json!({"include_usage": true});
     let chat = json!({"model": MODEL, "messages": messages, "max_tokens": 30, "n": 2, "logprobs": true, "stream_options": usage});
-    let one =
-        json!({"model": MODEL, "prompt": "A list: 1, 2, 3,", "max_tokens": 20, "echo": true, "stop": ["9"]});
+    let one = json!({"model": MODEL, "prompt": "A list: 1, 2, 3,", "max_tokens": 20, "echo": true, "stop": ["9"], "temperature": 0});
     let two = json!({"model": MODEL, "prompt": ["The sea is", "Numbers: 1,"], "max_tokens": 12, "seed": -3});
     for (path, body, each) in [(CHAT, chat, 7), (COMPLETION, one, 1), (COMPLETION, two, 3)] {
         let whole = named_stream(address(), path, &[], &body);

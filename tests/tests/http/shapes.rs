@@ -91,7 +91,7 @@ fn a_node_says_how_it_is_and_what_it_counted() {
     post(address(), "/v1/completions", &json!({"model": MODEL, "prompt": "Hi", "max_tokens": 3})).ok();
     assert_eq!(get(address(), "/health").ok()["status"], "ok");
     let status = get(address(), "/status").ok();
-    assert_eq!((&status["serving"], &status["epoch"]), (&json!(true), &json!(1)));
+    assert_eq!((&status["serving"], &status["models"][0]["epoch"]), (&json!(true), &json!(1)));
     let page = get(address(), "/metrics");
     assert!(page.header("content-type").unwrap().starts_with("text/plain"));
     let value = |name: &str| -> f64 {

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{Asked, Common, Prompt, encode, refuse_unless, room, served};
 use crate::http::bounds::Bounds;
-use crate::http::desk::{Desk, Served};
+use crate::http::desk::{Desk, Need, Served};
 use crate::http::fault::Fault;
 use crate::http::fields::{Fields, kind};
 use crate::http::resume::Origin;
@@ -37,7 +37,8 @@ pub(in crate::http) fn chat(
     origin: Origin,
 ) -> Result<Asked, Fault> {
     let mut fields = Fields::parse(body)?;
-    let served = served(&mut fields, desk)?;
+    let need = Need { bytes: body.len(), chat: true, tools: fields.has("tools") };
+    let served = served(&mut fields, desk, need)?;
     refuse_what_is_not_built(&mut fields)?;
     let chances = chances(&mut fields)?;
     let mut common = Common::read(&mut fields, &served, bounds, chances, &origin)?;

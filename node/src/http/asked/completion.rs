@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Asked, Common, Prompt, encode, refuse_unless, room, served};
 use crate::http::bounds::Bounds;
-use crate::http::desk::{Desk, Served};
+use crate::http::desk::{Desk, Need, Served};
 use crate::http::fault::Fault;
 use crate::http::fields::{Fields, integer, kind};
 use crate::http::resume::Origin;
@@ -27,7 +27,8 @@ pub(in crate::http) fn completion(
     origin: Origin,
 ) -> Result<Asked, Fault> {
     let mut fields = Fields::parse(body)?;
-    let served = served(&mut fields, desk)?;
+    let need = Need { bytes: body.len(), ..Need::default() };
+    let served = served(&mut fields, desk, need)?;
     let echo = fields.flag("echo")?.unwrap_or(false);
     let chances = fields.whole("logprobs", 0..=CHANCES_MAX)?.map(|top| top as u8);
     if echo && chances.is_some() {

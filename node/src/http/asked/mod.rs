@@ -10,13 +10,14 @@ mod sampling;
 use std::sync::Arc;
 
 use super::bounds::Bounds;
-use super::desk::{Desk, Served};
+use super::desk::{Desk, Need, Served, Unserved};
 use super::entropy;
 use super::fault::Fault;
 use super::fields::{Fields, kind};
 use super::resume::{Heard, Origin};
 use crate::head::Request;
 use crate::ids::Token;
+use crate::routing::AUTO;
 use crate::sampling::Sampling;
 
 pub(super) use self::chat::chat;
@@ -92,10 +93,16 @@ impl Asked {
     }
 }
 
-/// The model that is asked.
-fn served(fields: &mut Fields, desk: &dyn Desk) -> Result<Arc<Served>, Fault> {
+/// The model that is asked, or chosen for what the request needs.
+fn served(fields: &mut Fields, desk: &dyn Desk, need: Need) -> Result<Arc<Served>, Fault> {
     let name = fields.needed("model")?;
-    find(desk, &name)
+    if name == AUTO {
+        return desk.choose(&need).ok_or_else(|| Fault::no_choice(need.bytes));
+    }
+    find(desk, &name).map_err(|unknown| match desk.missed(&name) {
+        Some(Unserved { why, retry_s }) => Fault::unserved(why, retry_s),
+        None => unknown,
+    })
 }
 
 /// The model of that name: its id, in upper or lower case, or what its file calls it.
