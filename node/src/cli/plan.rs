@@ -15,14 +15,18 @@ pub(super) struct Plan {
     /// Where the API of a node of the mesh listens.
     #[arg(long, value_name = "URL", env = "MESHWRIGHT_API", default_value = serve::API)]
     api: String,
-    /// Print one JSON object.
+    /// Print a JSON array, an object for each model.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn plan(asked: &Plan) -> Result<(), Failure> {
-    let advice: Advice = ask(&asked.api, "/plan")?;
-    if asked.json { print_json(&advice) } else { print(&page(&advice)) }
+    let advice: Vec<Advice> = ask(&asked.api, "/plan")?;
+    if asked.json {
+        return print_json(&advice);
+    }
+    let pages: Vec<String> = advice.iter().map(page).collect();
+    print(&if pages.is_empty() { "No member of the mesh offers a model.\n".into() } else { pages.join("\n") })
 }
 
 fn page(advice: &Advice) -> String {

@@ -150,7 +150,9 @@ fn what_cannot_be_served_is_said_with_place_and_cure() {
     let serve = |arguments: &[&str], code| {
         refused(&[&["serve", "--home", home_name][..], &ALONE, arguments].concat(), code)
     };
-    assert!(serve(&[], 2).contains("--model"));
+    let nothing = tempfile::tempdir().unwrap();
+    let words = serve(&["--models", nothing.path().to_str().unwrap()], 2);
+    assert!(words.contains("no model that runs here") && words.contains("--model MODEL.gguf"), "{words}");
     assert!(serve(&["--model", "no-such.gguf"], 2).contains("cannot read no-such.gguf"));
     let other = serve(&["--model", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")], 2);
     assert!(other.contains("is not a GGUF file"), "{other}");

@@ -49,6 +49,8 @@ pub(crate) struct Question {
     pub(crate) max_tokens: u32,
     pub(crate) temperature: f32,
     pub(crate) seed: u64,
+    /// Of which model; `None` for the first.
+    pub(crate) model: Option<&'static str>,
 }
 
 /// An answer as it comes.
@@ -67,11 +69,15 @@ pub(crate) struct Stream {
 
 impl Question {
     pub(crate) fn greedy(prompt: &'static str, max_tokens: u32) -> Self {
-        Self { prompt, max_tokens, temperature: 0.0, seed: 0 }
+        Self { prompt, max_tokens, temperature: 0.0, seed: 0, model: None }
     }
 
     pub(crate) fn drawn(prompt: &'static str, max_tokens: u32, seed: u64) -> Self {
-        Self { prompt, max_tokens, temperature: 0.9, seed }
+        Self { prompt, max_tokens, temperature: 0.9, seed, model: None }
+    }
+
+    pub(crate) fn of(self, model: &'static str) -> Self {
+        Self { model: Some(model), ..self }
     }
 
     pub(crate) fn ask(&self, api: SocketAddr) -> Stream {
@@ -80,14 +86,11 @@ impl Question {
 
     /// Asks for what comes after that event.
     pub(crate) fn ask_after(&self, api: SocketAddr, event: Option<&str>) -> Stream {
+        let first = || get(api, "/v1/models").1["data"][0]["id"].clone();
         let body = json!({
-            "model": "default", "prompt": self.prompt, "max_tokens": self.max_tokens,
-            "temperature": self.temperature, "seed": self.seed, "stream": true,
+            "model": self.model.map_or_else(first, Value::from), "prompt": self.prompt,
+            "max_tokens": self.max_tokens, "temperature": self.temperature, "seed": self.seed, "stream": true,
         });
-        let model = get(api, "/v1/models").1["data"][0]["id"].clone();
-        let body = Value::Object(
-            body.as_object().unwrap().clone().into_iter().chain([("model".into(), model)]).collect(),
-        );
         let body = body.to_string();
         let length = body.len();
         let request = format!(
@@ -112,6 +115,22 @@ impl Question {
             event: None,
             ended: false,
         }
+    }
+
+    /// The status of a plain answer, and what it says.
+    pub(crate) fn status(&self, api: SocketAddr) -> (u16, Value) {
+        let body =
+            json!({"model": self.model, "prompt": self.prompt, "max_tokens": self.max_tokens}).to_string();
+        let request = format!(
+            "POST /v1/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut reader = send(api, &request);
+        let code = head(&mut reader);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        (code, serde_json::from_str(&text).unwrap_or(Value::Null))
     }
 
     pub(crate) fn answer(&self, api: SocketAddr) -> String {

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
 
 mod asking;
+mod models;
 mod process;
 
 use std::path::Path;

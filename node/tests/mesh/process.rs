@@ -69,6 +69,14 @@ fn profiles(model: &Path) -> PathBuf {
     home.path().join("profiles")
 }
 
+/// The first model of a folder, by name.
+fn first_of(models: &Path) -> Option<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(models).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().next()
+}
+
 /// How a node is started.
 pub(crate) struct Start<'a> {
     pub(crate) name: &'a str,
@@ -77,11 +85,18 @@ pub(crate) struct Start<'a> {
     pub(crate) join: Vec<String>,
     pub(crate) options: Vec<String>,
     pub(crate) secret: &'a str,
+    /// A folder of models of which the mesh may choose.
+    pub(crate) models: Option<&'a Path>,
 }
 
 impl<'a> Start<'a> {
     pub(crate) fn new(name: &'a str, model: &'a Path) -> Self {
-        Self { name, model: Some(model), join: Vec::new(), options: Vec::new(), secret: SECRET }
+        Self { name, model: Some(model), join: Vec::new(), options: Vec::new(), secret: SECRET, models: None }
+    }
+
+    /// A machine with these models, which serves what the mesh needs.
+    pub(crate) fn standby(name: &'a str, models: &'a Path) -> Self {
+        Self { model: None, models: Some(models), ..Self::new(name, models) }
     }
 
     pub(crate) fn join(mut self, others: &[&Process]) -> Self {
@@ -97,6 +112,12 @@ impl<'a> Start<'a> {
     fn command(&self, home: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_meshwright"));
         match (self.model, self.join.split_first()) {
+            _ if self.models.is_some() => {
+                command
+                    .arg("serve")
+                    .args(self.models.iter().flat_map(|models| [Path::new("--models"), models]));
+                command.args(self.join.iter().flat_map(|at| ["--join", at]));
+            }
             (Some(model), _) => {
                 command.arg("serve").arg("--model").arg(model);
                 command.args(self.join.iter().flat_map(|at| ["--join", at]));
@@ -149,7 +170,9 @@ impl<'a> Start<'a> {
 
     fn home(&self) -> tempfile::TempDir {
         let home = tempfile::tempdir().unwrap();
-        if let Some(model) = self.model {
+        // A standby is measured with the first model that it has.
+        let first = self.models.and_then(first_of);
+        if let Some(model) = first.as_deref().or(self.model) {
             let kept = home.path().join("profiles");
             std::fs::create_dir_all(&kept).unwrap();
             for entry in std::fs::read_dir(profiles(model)).unwrap() {
@@ -173,7 +196,7 @@ impl Process {
     /// The names of the nodes of the first replica, once all of it serves as this node sees it.
     pub(crate) fn stages(&self) -> Option<Vec<String>> {
         let health = self.health();
-        let replica = &health["plan"]["replicas"][0];
+        let replica = &health["models"][0]["plan"]["replicas"][0];
         let stages = replica["stages"].as_array().filter(|_| replica["serving"] == true)?;
         Some(stages.iter().map(|stage| stage["node"].as_str().unwrap().to_owned()).collect())
     }

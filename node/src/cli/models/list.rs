@@ -34,7 +34,7 @@ pub(super) struct Found {
     /// Tokens that it was trained for.
     context: Option<u32>,
     /// Whether the engine runs it.
-    runs: bool,
+    pub(super) runs: bool,
     /// Why not.
     why: Option<String>,
 }

@@ -48,6 +48,28 @@ pub(super) fn named(model: &Path) -> PathBuf {
     within(model, &folder)
 }
 
+/// The folders to look for models in: those that were named, else the usual one.
+pub(super) fn folders(named: &[PathBuf]) -> Vec<PathBuf> {
+    if named.is_empty() {
+        let usual = std::env::var_os(FOLDER).filter(|folder| !folder.is_empty());
+        vec![usual.map_or_else(|| PathBuf::from("."), PathBuf::from)]
+    } else {
+        named.to_vec()
+    }
+}
+
+/// The GGUF files there that this engine runs; of split ones the first part.
+///
+/// # Errors
+/// [`Failure::Read`] for a folder that cannot be read.
+pub(super) fn present(folders: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut found = Vec::new();
+    for folder in folders {
+        found.extend(list::files(folder)?.into_iter().filter(|file| list::look(file).runs));
+    }
+    Ok(found)
+}
+
 /// Reads a model's path or name from the command line.
 pub(super) fn parser() -> impl TypedValueParser<Value = PathBuf> {
     PathBufValueParser::new().map(|model| named(&model))

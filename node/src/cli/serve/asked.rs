@@ -17,9 +17,18 @@ use crate::real::p2p::ways::Way;
 #[derive(Debug, Clone, Default, Args, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub(in crate::cli) struct Serve {
-    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it.
+    /// The model: a GGUF file, any part of a split one, or the name of one where `models` lists it. May be repeated.
     #[arg(long, short, value_name = "MODEL.gguf", env = "MESHWRIGHT_MODEL")]
-    pub(super) model: Option<PathBuf>,
+    #[serde(deserialize_with = "one_or_many")]
+    pub(super) model: Vec<PathBuf>,
+    /// Let the mesh choose which of the models on this machine's disk it serves, beside those of --model; that is so where no
+    /// model is given.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "MESHWRIGHT_STANDBY")]
+    pub(super) standby: Option<bool>,
+    /// Where models for the mesh to choose from lie; may be repeated [default: the folder that MESHWRIGHT_MODELS names, or
+    /// this one].
+    #[arg(long, value_name = "DIR")]
+    pub(super) models: Vec<PathBuf>,
     /// Where the API listens; port 0 takes one that is free [default: 127.0.0.1:9337].
     #[arg(long, value_name = "HOST:PORT", env = "MESHWRIGHT_API")]
     pub(super) api: Option<String>,
@@ -156,6 +165,20 @@ impl From<Activations> for Residual {
     }
 }
 
+/// `model = "a.gguf"`, or a list of them.
+fn one_or_many<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a file, or a list of files")]
+    enum Files {
+        One(PathBuf),
+        Many(Vec<PathBuf>),
+    }
+    Ok(match Files::deserialize(from)? {
+        Files::One(file) => vec![file],
+        Files::Many(files) => files,
+    })
+}
+
 fn or<T>(first: Vec<T>, other: Vec<T>) -> Vec<T> {
     if first.is_empty() { other } else { first }
 }
@@ -189,7 +212,9 @@ impl Serve {
     /// `self`, and `other` where it says nothing.
     fn over(self, other: Self) -> Self {
         Self {
-            model: self.model.or(other.model),
+            model: or(self.model, other.model),
+            standby: self.standby.or(other.standby),
+            models: or(self.models, other.models),
             api: self.api.or(other.api),
             name: self.name.or(other.name),
             threads: self.threads.or(other.threads),
@@ -229,6 +254,16 @@ mod tests {
     fn what_is_typed_comes_before_what_is_written() {
         let serve = written("context = 5\nthreads = 3\nlevel = \"avx2\"\n").unwrap();
         assert_eq!((serve.context, serve.threads, serve.level), (Some(7), Some(3), Some(LevelName::Avx2)));
+    }
+
+    #[test]
+    fn one_model_is_written_as_one_and_several_as_a_list() {
+        assert_eq!(written("model = \"a.gguf\"\n").unwrap().model, [PathBuf::from("a.gguf")]);
+        let two = written("model = [\"a.gguf\", \"b.gguf\"]\n").unwrap().model;
+        assert_eq!(two, [PathBuf::from("a.gguf"), PathBuf::from("b.gguf")]);
+        assert!(
+            written("model = 7\n").is_err_and(|why| why.to_string().contains("a file, or a list of files"))
+        );
     }
 
     #[test]

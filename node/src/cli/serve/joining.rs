@@ -86,8 +86,8 @@ fn remembered_addresses(home: &Path) -> Vec<Multiaddr> {
 /// Keeps the token of this mesh, and where its members listen, for the next start. What cannot be kept is only logged.
 pub(super) fn remember(home: &Path, net: &Net) {
     let others: Vec<String> = net.roster().read(|roster| {
-        let others = roster.ads().filter(|ad| ad.peer != roster.own().peer);
-        others.flat_map(|ad| &ad.addresses).take(REMEMBERED_MAX).map(ToString::to_string).collect()
+        let living = roster.others().filter(|member| member.alive);
+        living.flat_map(|member| &member.addresses).take(REMEMBERED_MAX).map(ToString::to_string).collect()
     });
     let members = others.join("\n");
     let kept = match members.is_empty() {

@@ -1,16 +1,20 @@
 //! `serve` and `join`: a model behind the API, on this machine or on several.
 //!
 //! * `asked`: options, from the command line, the environment and the configuration file. `home`: where a node remembers.
-//! * `joining`: which mesh it belongs to. `meshed`: the node in it. `machine`: this machine, for the planner.
+//! * `joining`: which mesh it belongs to. `meshed`: the node in it. `ring`: a model that it takes part in. `duties`: what
+//!   it does for the mesh. `desk`: both as the API sees them. `machine`: this machine, for the planner.
 //! * `screen`: what is said when it is up. `ending`: Ctrl-C. `log`: the log.
 
 mod asked;
+mod desk;
+mod duties;
 mod ending;
 mod home;
 mod joining;
 mod log;
 mod machine;
 mod meshed;
+mod ring;
 mod screen;
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -25,17 +29,16 @@ pub(super) use self::home::home;
 pub(super) use self::joining::{PORT, is_port_free, kept_invite};
 
 use self::ending::Ending;
-use self::meshed::{Meshed, Parts, Wanted};
+use self::meshed::{Meshed, Own};
+use self::ring::SESSIONS;
 use super::failure::Failure;
 use super::loading;
-use crate::cli::arguments::{LevelName, Machine};
 use crate::cli::models;
 use crate::clock::{Clock as _, TokioClock};
 use crate::http::{Api, Bounds, Desk, Meter, Served, Server};
-use crate::real::cpu::{EngineOptions, Residual};
+use crate::membership::{Abilities, Caps, Fingerprint, MODELS_MAX, Offer, Profile};
 use crate::real::gguf::fingerprint;
-use crate::real::p2p::ad::{Ad, Fingerprint, Offer};
-use crate::real::p2p::{HeaderError, Net, NetConfig, NetState};
+use crate::real::p2p::{Net, NetConfig, NetState};
 use crate::real::text::{ChatTemplate, Tokenizer};
 
 /// Where the API listens where nobody says.
@@ -80,15 +83,17 @@ struct Prepared {
     address: SocketAddr,
     net: NetConfig,
     device: Device,
-    /// `None` where this machine has no files, and speaks for others that do.
-    opened: Option<Opened>,
+    /// Models of its own; none where this machine has no files, and speaks for others that do.
+    own: Vec<Own>,
+    /// Whether the mesh may choose what it serves.
+    stands_by: bool,
 }
 
 /// Serves until it is asked to end. A node that `joins` needs no model of its own.
 pub(super) fn serve(asked: Serve, joins: bool) -> Result<(), Failure> {
     let home = home(asked.home.as_deref())?;
     let mut asked = asked.with_file(&home)?;
-    asked.model = asked.model.as_deref().map(models::named);
+    asked.model = asked.model.iter().map(|model| models::named(model)).collect();
     log::start(asked.log_format.unwrap_or_default());
     let prepared = prepare(asked, home, joins)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build();
@@ -100,21 +105,18 @@ pub(super) fn serve(asked: Serve, joins: bool) -> Result<(), Failure> {
 }
 
 fn prepare(asked: Serve, home: PathBuf, joins: bool) -> Result<Prepared, Failure> {
-    if asked.model.is_none() && !joins {
-        let words = "which model? Give --model MODEL.gguf; `meshwright models` shows what is there";
-        return Err(Failure::Usage(words.into()));
-    }
     check(&asked)?;
     let address = address(asked.api.as_deref().unwrap_or(API))?;
     let memory = asked.memory.as_deref().map(planner::units::bytes).transpose();
     let memory = memory.map_err(|why| Failure::Usage(format!("--memory: {why}")))?;
-    let opened = asked.model.as_deref().map(Opened::open).transpose()?;
+    let own = own(&asked, joins)?;
     let net = joining::config(&asked, &home)?;
-    let device = match &opened {
-        Some(opened) => machine::measured(&opened.file, &asked, &home, memory),
+    let device = match own.first() {
+        Some(first) => machine::measured(&first.opened.file, &asked, &home, memory),
         None => machine::device(memory),
     };
-    Ok(Prepared { asked, home, address, net, device, opened })
+    let stands_by = stands_by(&asked, joins);
+    Ok(Prepared { asked, home, address, net, device, own, stands_by })
 }
 
 fn check(asked: &Serve) -> Result<(), Failure> {
@@ -126,6 +128,54 @@ fn check(asked: &Serve) -> Result<(), Failure> {
         return usage("--sessions must be at least 1");
     }
     Ok(())
+}
+
+/// This machine's models, each once: those that its owner has chosen, and, where the mesh may choose, those that lie
+/// there.
+fn own(asked: &Serve, joins: bool) -> Result<Vec<Own>, Failure> {
+    let mut own: Vec<Own> = Vec::new();
+    for file in &asked.model {
+        let (name, opened) = (id(file), Opened::open(file)?);
+        if own.iter().any(|other| other.opened.fingerprint == opened.fingerprint) {
+            continue;
+        }
+        if let Some(other) = own.iter().find(|other| other.name == name) {
+            let (one, other) = (file.display(), other.opened.path.display());
+            return Err(Failure::Usage(format!(
+                "--model: {one} and {other} are different models of one name"
+            )));
+        }
+        own.push(Own { name, opened, is_pinned: true });
+    }
+    if stands_by(asked, joins) {
+        let folders = models::folders(&asked.models);
+        for file in models::present(&folders)? {
+            let (name, Ok(opened)) = (id(&file), Opened::open(&file)) else { continue };
+            let is = |other: &Own| other.opened.fingerprint == opened.fingerprint || other.name == name;
+            if !own.iter().any(is) {
+                own.push(Own { name, opened, is_pinned: false });
+            }
+        }
+        if own.is_empty() {
+            let folders: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+            return Err(Failure::Usage(format!(
+                "no model that runs here lies in {}: give --model MODEL.gguf, or name another folder by --models; `meshwright \
+                 models` shows what is there, `meshwright models get` fetches one",
+                folders.join(", ")
+            )));
+        }
+    }
+    if own.len() > MODELS_MAX {
+        let words =
+            format!("{MODELS_MAX} models are the most that one node offers, and here are {}", own.len());
+        return Err(Failure::Usage(words));
+    }
+    Ok(own)
+}
+
+/// Whether the mesh may choose what this machine serves.
+fn stands_by(asked: &Serve, joins: bool) -> bool {
+    asked.standby.unwrap_or(asked.model.is_empty() && !joins)
 }
 
 fn address(text: &str) -> Result<SocketAddr, Failure> {
@@ -145,18 +195,36 @@ fn id(path: &Path) -> String {
 }
 
 /// What this machine says of itself.
-fn ad(prepared: &Prepared) -> Ad {
-    let offer = |opened: &Opened| Offer { name: id(&opened.path), fingerprint: opened.fingerprint };
-    Ad {
-        peer: prepared.net.key.peer(),
-        // Above what an earlier life said.
-        version: u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default(),
+fn profile(prepared: &Prepared) -> Result<Profile, Failure> {
+    let offer = |own: &Own| {
+        let Opened { file, fingerprint, .. } = &own.opened;
+        let abilities = abilities(file);
+        Ok(Offer { abilities, ..Offer::of(own.name.clone(), *fingerprint, &file.model()?) })
+    };
+    Ok(Profile {
         name: prepared.asked.name.clone().unwrap_or_else(machine::name),
-        addresses: Vec::new(),
-        device: prepared.device.clone(),
-        models: prepared.opened.iter().map(offer).collect(),
-        links: Vec::new(),
+        devices: vec![prepared.device.clone()],
+        models: prepared.own.iter().map(offer).collect::<Result<_, Failure>>()?,
+        caps: Caps {
+            sessions: prepared.asked.sessions.unwrap_or(SESSIONS),
+            takes_models: prepared.stands_by,
+            ..Caps::default()
+        },
+        ..Profile::default()
+    })
+}
+
+/// What a model can do, as far as its template says.
+fn abilities(file: &GgufFile) -> Abilities {
+    let template =
+        file.metadata.get("tokenizer.chat_template").and_then(|value| value.as_str()).unwrap_or_default();
+    let mut abilities = if template.is_empty() { Abilities::default() } else { Abilities::CHAT };
+    for (word, ability) in [("tools", Abilities::TOOLS), ("enable_thinking", Abilities::THINKING)] {
+        if template.contains(word) {
+            abilities = abilities.and(ability);
+        }
     }
+    abilities
 }
 
 async fn run(prepared: Prepared) -> Result<(), Failure> {
@@ -166,38 +234,30 @@ async fn run(prepared: Prepared) -> Result<(), Failure> {
     let ending = Ending::listen();
     #[expect(clippy::disallowed_methods, reason = "here the node's clock is made")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
-    let ad = ad(&prepared);
-    let Prepared { asked, home, net, opened, .. } = prepared;
-    let net = Net::start(net, ad)?;
-    if let Some(opened) = &opened {
-        net.show([(opened.fingerprint, opened.file.parts.clone())].into());
-    }
-    let weights = opened.as_ref().map(|opened| opened.path.clone());
-    let (opened, name) = match opened {
-        Some(opened) => {
-            let name = id(&opened.path);
-            (opened, name)
-        }
-        None => {
-            tokio::select! {
-                biased;
-                () = ending.asked() => return Err(Failure::Interrupted),
-                borrowed = borrow(&net, &home, clock) => borrowed?,
-            }
-        }
-    };
-    let meshed = Arc::new(Meshed::start(parts(&asked, net, opened, name, weights, clock)?));
-    joining::remember(&home, meshed.net());
-    let narrating = meshed.narrate(home.clone());
+    let profile = profile(&prepared)?;
+    let Prepared { asked, home, net, own, stands_by, .. } = prepared;
+    let net = Net::start(net, profile)?;
+    let files = own.iter().map(|own| (own.opened.fingerprint, own.opened.file.parts.clone()));
+    net.show(files.collect());
+    let meshed = Meshed::start(&asked, &home, net, own, clock)?;
+    let _running = meshed.follow();
+    joining::remember(meshed.home(), meshed.net());
     let turned_away = turned_away(meshed.net(), clock, !asked.join.is_empty());
     tokio::pin!(turned_away);
     {
-        let _bar = asked.model.as_deref().map(loading::bar);
+        let _bar = asked.model.first().map(|model| loading::bar(model));
+        let settled = async {
+            if !stands_by {
+                meshed.until_any(OFFER_WITHIN).await?;
+            }
+            meshed.until_settled().await;
+            Ok::<(), Failure>(())
+        };
         tokio::select! {
             biased;
             () = ending.asked() => return Err(Failure::Interrupted),
             why = &mut turned_away => return Err(Failure::Join(why)),
-            () = meshed.until_settled() => {}
+            settled = settled => settled?,
         }
     }
     screen::Words::new(&meshed, server.address()).say(asked.json)?;
@@ -210,7 +270,6 @@ async fn run(prepared: Prepared) -> Result<(), Failure> {
         () = server.run(Api::new(desk, Bounds::default(), meter, clock), ending.asked()) => {}
     }
     meshed.leave().await;
-    narrating.abort();
     Ok(())
 }
 
@@ -228,82 +287,6 @@ async fn turned_away(net: &Net, clock: TokioClock, joins: bool) -> String {
         }
     }
     std::future::pending().await
-}
-
-/// What the node is made of.
-fn parts(
-    asked: &Serve,
-    net: Net,
-    opened: Opened,
-    id: String,
-    weights: Option<PathBuf>,
-    clock: TokioClock,
-) -> Result<Parts, Failure> {
-    let model = opened.file.model()?;
-    let wanted = Wanted {
-        context: asked.context,
-        sessions: asked.sessions,
-        split: asked.split.unwrap_or(false),
-        cut: asked.cut.clone(),
-    };
-    let (ask, _) = wanted.ask(&model);
-    let machine = Machine { level: asked.level.unwrap_or(LevelName::Best), f32: asked.f32.unwrap_or(false) };
-    let usual = loading::options(&machine, asked.threads.unwrap_or(0), ask.constraints.context);
-    let options = EngineOptions {
-        kv_bytes_max: meshed::kv_bytes(&model, &ask, machine.f32),
-        residual: asked.activations.map_or(usual.residual, Residual::from),
-        ..usual
-    };
-    let served = opened.served(id, ask.constraints.context)?;
-    let Opened { fingerprint, .. } = opened;
-    Ok(Parts { net, model, fingerprint, weights, options, served, wanted, clock })
-}
-
-/// A model that others offer: everything but its weights, and its name.
-async fn borrow(net: &Net, home: &Path, clock: TokioClock) -> Result<(Opened, String), Failure> {
-    let mut roster = net.roster();
-    let mut state = net.state();
-    let deadline = clock.now().after(OFFER_WITHIN);
-    loop {
-        let offers: Vec<_> = {
-            let members = state.read_new(|state| state.members.clone());
-            roster.read_new(|roster| {
-                let connected = roster.ads().filter(|ad| members.contains(&ad.peer));
-                connected.flat_map(|ad| ad.models.iter().map(|offer| (ad.peer, offer.clone()))).collect()
-            })
-        };
-        for (peer, offer) in offers {
-            match net.header(peer, offer.fingerprint, &home.join("headers")).await {
-                Ok(path) => return Ok((Opened::open(&path)?, offer.name)),
-                // The next offer would have no more room.
-                Err(why @ HeaderError::Disk { .. }) => {
-                    return Err(Failure::Start(format!("{}: {why}", offer.name)));
-                }
-                Err(why) => tracing::warn!("{}: {why}", offer.name),
-            }
-        }
-        let refused = state.read(|state| state.refused.clone().filter(|_| state.members.is_empty()));
-        if let Some(why) = refused {
-            return Err(Failure::Join(why));
-        }
-        let news = async {
-            tokio::select! {
-                biased;
-                changed = roster.changed() => changed,
-                changed = state.changed() => changed,
-            }
-        };
-        if !matches!(clock.timeout_at(deadline, news).await, Ok(true)) {
-            let troubles: Vec<String> = net
-                .state()
-                .read(|state| state.troubles.iter().map(|(whom, what)| format!("{whom}: {what}")).collect());
-            return Err(Failure::Join(if troubles.is_empty() {
-                "no member of the mesh offers a model; start one with `meshwright serve --model`".into()
-            } else {
-                troubles.join("; ")
-            }));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -8,17 +8,19 @@ use super::meshed::Meshed;
 use crate::cli::failure::Failure;
 use crate::cli::figures::{count, plural};
 use crate::cli::print;
-use crate::http::{Desk as _, Health, PlanHealth};
+use crate::http::{Desk as _, Health, ModelHealth, PlanHealth};
 
 /// For people, or as one line of JSON.
 #[derive(Debug, Serialize)]
 pub(super) struct Words {
     /// Where to ask.
     api: String,
-    /// The model's name there.
+    /// The name there of the first model.
     model: String,
     /// What its file calls it.
     name: String,
+    /// The names of all models.
+    models: Vec<String>,
     /// This node's name in the network.
     peer: String,
     /// Where it listens for other nodes.
@@ -38,18 +40,20 @@ pub(super) struct Words {
 
 impl Words {
     pub(super) fn new(meshed: &Meshed, address: SocketAddr) -> Self {
-        let served = meshed.served();
         let health = meshed.health();
+        let first = health.models.first().cloned().unwrap_or_default();
+        let context = meshed.models().first().map_or(0, |served| served.context);
         let listening = meshed.net().state().read(|state| state.listening.clone());
         Self {
             api: format!("http://{address}"),
-            model: served.id.clone(),
-            name: served.name.clone(),
+            model: first.id,
+            name: first.name,
+            models: health.models.iter().map(|model| model.id.clone()).collect(),
             peer: meshed.peer(),
             listen: listening.iter().map(ToString::to_string).collect(),
             invite: meshed.net().invite().to_string(),
-            context: served.context,
-            sessions: health.plan.as_ref().map_or(0, |plan| plan.sessions),
+            context,
+            sessions: first.plan.map_or(0, |plan| plan.sessions),
             serving: health.serving,
             pid: std::process::id(),
             health,
@@ -61,7 +65,10 @@ impl Words {
             let line = serde_json::to_string(self).expect("string keys and finite numbers always serialise");
             return print(&(line + "\n"));
         }
-        let Words { api, model, name, invite, context, sessions, .. } = self;
+        if self.models.is_empty() {
+            return print(&self.waiting());
+        }
+        let Words { api, model, invite, context, sessions, .. } = self;
         let room = match sessions {
             0 => String::new(),
             some => {
@@ -70,7 +77,7 @@ impl Words {
             }
         };
         print(&format!(
-            "{name} {}.\n\
+            "{}\n\
              \n  API    {api}/v1, as OpenAI's; any key will do\
              \n  model  {model}{room}\n\
              \nTo try it:\n\
@@ -83,13 +90,29 @@ impl Words {
         ))
     }
 
-    /// What serves it, or why nothing does.
+    /// For a machine to which the mesh has given nothing to do yet.
+    fn waiting(&self) -> String {
+        let Words { api, invite, .. } = self;
+        format!(
+            "This machine stands by: the mesh chooses what it serves.\n\
+             \n  API    {api}/v1, as OpenAI's; any key will do; `meshwright status` shows what is served\n\
+             \nTo add a machine (the token is a secret: who has it belongs to this mesh):\n\
+             \n  meshwright serve --join {invite}\n\
+             \nCtrl-C ends it once the answers that are being given are finished.\n"
+        )
+    }
+
+    /// What serves each model, or why nothing does: a line each.
     fn state(&self) -> String {
-        match (&self.health.plan, &self.health.why) {
-            (_, Some(why)) => format!("is not served yet: {why}"),
-            (Some(plan), None) => format!("is served by {}", machines(plan, &self.health.node)),
-            (None, None) => "is being planned".into(),
-        }
+        let state = |model: &ModelHealth| {
+            let state = match (&model.plan, &model.why) {
+                (_, Some(why)) => format!("is not served yet: {why}"),
+                (Some(plan), None) => format!("is served by {}", machines(plan, &self.health.node)),
+                (None, None) => "is being planned".into(),
+            };
+            format!("{} {state}.", model.name)
+        };
+        self.health.models.iter().map(state).collect::<Vec<_>>().join("\n")
     }
 }
 

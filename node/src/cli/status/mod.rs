@@ -1,4 +1,6 @@
-//! `status`: how a node is that serves.
+//! `status`: how a node is that serves. `page`: in words.
+
+mod page;
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -6,12 +8,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use planner::units::fmt_bytes;
-
+use self::page::page;
 use super::failure::Failure;
-use super::figures::{count, plural};
 use super::{print, print_json, serve};
-use crate::http::{Health, PeerHealth, PlanHealth};
+use crate::http::Health;
 
 /// How long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer that is read, bytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 
-/// Show how a node is that serves: what it serves, with whom, and who is asking.
+/// Show how a node and its mesh are: who is there, what each serves, by which plans, what is asked for, how far apart they are.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     /// Where the node's API listens.
@@ -123,71 +123,6 @@ fn get(host: &str, path: &str) -> Result<String, Failure> {
         Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
         _ => Err(Failure::Asking(format!("what answers at {host} is no node of this release"))),
     }
-}
-
-fn page(health: &Health) -> String {
-    let Health { serving, why, node, version, models, sessions, epoch, peers, plan, received, troubles } =
-        health;
-    let state =
-        if *serving { "serving".into() } else { format!("not serving: {}", why.as_deref().unwrap_or("?")) };
-    let mut page = format!("{node} (meshwright {version}) is {state}\n\n");
-    page.push_str(&format!("  models    {}\n", models.join(", ")));
-    page.push_str(&format!("  asked by  {} now\n", plural(*sessions as u64, "session")));
-    let alive = peers.iter().filter(|peer| peer.alive).count();
-    let lost: Vec<&str> = peers.iter().filter(|peer| !peer.alive).map(|peer| peer.name.as_str()).collect();
-    page.push_str(&match (alive, lost.is_empty()) {
-        (0, true) => "  mesh      this machine alone\n".into(),
-        (alive, true) => format!("  mesh      {} besides this one\n", plural(alive as u64, "node")),
-        (alive, false) => format!(
-            "  mesh      {} besides this one; lost: {}\n",
-            plural(alive as u64, "node"),
-            lost.join(", ")
-        ),
-    });
-    for peer in peers.iter().filter(|peer| !peer.ways.is_empty()) {
-        page.push_str(&format!("  way       {}\n", way(peer)));
-    }
-    for (whom, what) in troubles {
-        page.push_str(&format!("  trouble   {whom}: {what}\n"));
-    }
-    let all: u64 = received.values().sum();
-    if all > 0 {
-        let kinds = received.iter().filter(|(_, bytes)| **bytes > 0);
-        let kinds: Vec<String> = kinds
-            .map(|(kind, bytes)| format!("{} of {}", fmt_bytes(*bytes), kind.replace('_', " ")))
-            .collect();
-        page.push_str(&format!("  received  {}\n", kinds.join(", ")));
-    }
-    if let Some(plan) = plan {
-        page.push_str(&plan_page(plan, *epoch));
-    }
-    page
-}
-
-/// What is spoken with that peer, and why.
-fn way(peer: &PeerHealth) -> String {
-    let figures = peer
-        .ways
-        .iter()
-        .map(|(way, of)| format!("{way} {:.0} us and {}/s", of.frame_us, fmt_bytes(of.bytes_per_s as u64)));
-    let figures: Vec<String> = figures.collect();
-    format!("{} by {}: {}", peer.name, peer.way.as_deref().unwrap_or("?"), figures.join(", "))
-}
-
-fn plan_page(plan: &PlanHealth, epoch: u64) -> String {
-    let PlanHealth { model, context, sessions, replicas } = plan;
-    let (context, sessions) = (count(u64::from(*context)), plural(u64::from(*sessions), "session"));
-    let mut page = format!("  plan      number {epoch}: {model}, {sessions} of {context} tokens\n");
-    for replica in replicas {
-        let stages: Vec<String> = replica
-            .stages
-            .iter()
-            .map(|s| format!("{} layers {} to {}", s.node, s.first, s.end.saturating_sub(1)))
-            .collect();
-        let state = if replica.serving { "" } else { " (not serving)" };
-        page.push_str(&format!("            {}{state}\n", stages.join(" → ")));
-    }
-    page
 }
 
 #[cfg(test)]

@@ -1,0 +1,185 @@
+//! What this machine does for the mesh: it tells the assigner what it hears, does what that decides, and tells the mesh.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::joining;
+use super::meshed::Meshed;
+use super::ring::Ring;
+use crate::assign::{Action, Assigner, Notice};
+use crate::clock::{Clock as _, Instant};
+use crate::ids::PeerId;
+use crate::membership::{Load, Profile, State};
+use crate::real::p2p::roster::{Member, Roster};
+
+/// How busy the node is, is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a model that is given up may take to be gone from memory.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
+/// What was heard and done last.
+#[derive(Default)]
+struct Seen {
+    profile: Profile,
+    others: BTreeMap<PeerId, (Profile, State)>,
+    /// Models of which it was said whether they are served here.
+    serving: BTreeMap<String, bool>,
+    /// Plans that were written into the log.
+    plans: BTreeMap<String, String>,
+}
+
+impl Meshed {
+    pub(super) fn assigner(&self) -> MutexGuard<'_, Assigner> {
+        self.assigner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this machine serves the model, or is about to.
+    pub(super) fn hosts(&self, model: &str) -> bool {
+        self.net().roster().read(|roster| roster.own().hosts(model))
+    }
+
+    /// Does its part until it is dropped.
+    pub(super) async fn work(self: Arc<Self>) {
+        let mut roster = self.net().roster();
+        let mut seen = Seen::default();
+        loop {
+            let changed = self.changed.notified();
+            let rings = self.rings();
+            // Waits from before it looks, so that nothing is missed.
+            let mut plans: JoinSet<()> = rings.iter().map(|ring| ring.changed()).collect();
+            let now = self.clock().now();
+            roster.read_new(|roster| hear(&mut self.assigner(), roster, now, &mut seen));
+            self.look(&rings, now, &mut seen);
+            self.decide(now).await;
+            self.report();
+            self.narrate(&rings, &mut seen);
+            let due = self.assigner().next_due().min(self.clock().now().after(LOOK));
+            let news = async {
+                tokio::select! {
+                    biased;
+                    () = changed => {}
+                    is_up = roster.changed() => if !is_up { std::future::pending().await },
+                    Some(_) = plans.join_next() => {}
+                }
+            };
+            let _ = self.clock().timeout_at(due, news).await;
+        }
+    }
+
+    /// Looks how busy this machine is, and what has become of what it does.
+    fn look(&self, rings: &[Arc<Ring>], now: Instant, seen: &mut Seen) {
+        let mut assigner = self.assigner();
+        let of = |ring: &Arc<Ring>| (ring.name().to_owned(), count(ring.node().held().len()));
+        let sessions: BTreeMap<String, u32> = rings.iter().map(of).collect();
+        assigner.load(now, load(rings), &sessions);
+        assigner.demand(&self.net().demand());
+        for ring in rings.iter().filter(|ring| ring.has_weights && self.hosts(ring.name())) {
+            let model = ring.name();
+            let serves = ring.held().is_some_and(|(_, serves)| serves);
+            let before = seen.serving.insert(model.to_owned(), serves);
+            match (before.unwrap_or(false), serves) {
+                (false, true) => assigner.notice(now, Notice::Ready(model)),
+                (true, false) => assigner.notice(now, Notice::Waits(model)),
+                (false, false) if !ring.is_pinned && ring.has_failed() => {
+                    assigner.notice(now, Notice::Failed(model));
+                }
+                _ => {}
+            }
+        }
+        seen.serving.retain(|model, _| self.hosts(model));
+    }
+
+    async fn decide(&self, now: Instant) {
+        let actions = {
+            let mut assigner = self.assigner();
+            if assigner.next_due() <= now { assigner.decide(now) } else { Vec::new() }
+        };
+        for action in actions {
+            self.report();
+            match action {
+                Action::Serve(model) | Action::Enlist(model) => {
+                    tracing::info!("the mesh needs {model} here");
+                    if let Err(why) = self.take_own(&model) {
+                        tracing::error!("{why}");
+                        self.assigner().notice(self.clock().now(), Notice::Failed(&model));
+                    }
+                }
+                Action::Retire(model) => {
+                    tracing::info!("the mesh does not need {model} here any more");
+                    self.give_up(&model).await;
+                }
+            }
+        }
+    }
+
+    /// Returns when the model is out of this machine's memory: others have planned without it, or nobody was there to.
+    async fn give_up(&self, model: &str) {
+        let Some(ring) = self.rings().into_iter().find(|ring| ring.name() == model) else { return };
+        let deadline = self.clock().now().after(GONE_WITHIN);
+        let is_alone = !ring.has_other_hosts();
+        while !is_alone && ring.held().is_some() && self.clock().now() < deadline {
+            let changed = ring.changed();
+            let _ = self.clock().timeout_at(self.clock().now().after(LOOK).min(deadline), changed).await;
+        }
+        if ring.held().is_some() {
+            self.drop_own(model);
+        }
+    }
+
+    /// Tells the mesh what this node does.
+    pub(super) fn report(&self) {
+        let rings = self.rings();
+        let (served, claims) = {
+            let assigner = self.assigner();
+            (assigner.served(), assigner.claims())
+        };
+        let stages = rings.iter().filter_map(|ring| ring.held()).map(|(held, _)| held).collect();
+        self.net().report(State { served, claims, stages, load: load(&rings), ..State::default() });
+    }
+
+    /// Says in the log what is planned and what serves, as it changes, and keeps in the home directory how to come back.
+    fn narrate(&self, rings: &[Arc<Ring>], seen: &mut Seen) {
+        for ring in rings {
+            if let Some(words) = ring.words()
+                && seen.plans.get(ring.name()) != Some(&words)
+            {
+                tracing::info!("{words}");
+                seen.plans.insert(ring.name().to_owned(), words);
+                joining::remember(self.home(), self.net());
+            }
+        }
+        seen.plans.retain(|model, _| rings.iter().any(|ring| ring.name() == model));
+    }
+}
+
+/// Tells the assigner what is new of the members.
+fn hear(assigner: &mut Assigner, roster: &Roster, now: Instant, seen: &mut Seen) {
+    let own = roster.own();
+    if own.profile != seen.profile {
+        seen.profile.clone_from(&own.profile);
+        assigner.profile(now, own.profile.clone());
+    }
+    for member in roster.others() {
+        let Member { peer, alive, profile, state, .. } = member;
+        if !alive {
+            if seen.others.remove(peer).is_some() {
+                assigner.gone(now, *peer);
+            }
+        } else if !seen.others.get(peer).is_some_and(|(known, was)| known == profile && was == state) {
+            assigner.see(now, *peer, profile, state);
+            seen.others.insert(*peer, (profile.clone(), state.clone()));
+        }
+    }
+}
+
+fn load(rings: &[Arc<Ring>]) -> Load {
+    let sessions: usize = rings.iter().map(|ring| ring.node().held().len()).sum();
+    Load { sessions: count(sessions), ..Load::default() }
+}
+
+fn count(sessions: usize) -> u32 {
+    u32::try_from(sessions).unwrap_or(u32::MAX)
+}
