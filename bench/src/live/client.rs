@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 /// Nobody waits longer for the next token: a mesh that heals takes some seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How soon another node is asked.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// A line of an answer is a token with its JSON around it.
 const LINE_BYTES_MAX: u64 = 1 << 20;
 
@@ -35,6 +38,8 @@ pub struct Answer {
     pub prompt_tokens: u32,
     /// Tokens of the answer, as the server counts.
     pub answer_tokens: u32,
+    /// How often it was gone on with at another node.
+    pub moves: u32,
 }
 
 /// Why there is no answer.
@@ -110,6 +115,40 @@ pub fn ask(
     question: &Question,
     mut progress: impl FnMut(usize),
 ) -> Result<Answer, ClientError> {
+    let mut answer = Answer::default();
+    read(at, question, now(), &mut None, &mut answer, &mut progress)?;
+    Ok(answer)
+}
+
+/// Asks the first node that answers; where a stream breaks off it is gone on with at the next one, as an official client's
+/// reconnection would do it (`Last-Event-ID`). Gives up when `patience` has passed without a token.
+///
+/// # Errors
+/// The last node's [`ClientError`].
+pub fn ask_any(nodes: &[SocketAddr], question: &Question, patience: Duration) -> Result<Answer, ClientError> {
+    let (clock, mut answer, mut event) = (now(), Answer::default(), None);
+    for at in nodes.iter().cycle() {
+        let before = answer.came_s.len();
+        let Err(why) = read(*at, question, clock, &mut event, &mut answer, &mut |_| {}) else { break };
+        let silent_s = clock.elapsed().as_secs_f64() - answer.came_s.last().copied().unwrap_or_default();
+        if silent_s > patience.as_secs_f64() {
+            return Err(why);
+        }
+        answer.moves += u32::from(before > 0 || !answer.came_s.is_empty());
+        std::thread::sleep(AGAIN);
+    }
+    Ok(answer)
+}
+
+/// Reads an answer, or what comes of it after `event`.
+fn read(
+    at: SocketAddr,
+    question: &Question,
+    clock: Instant,
+    seen: &mut Option<String>,
+    answer: &mut Answer,
+    progress: &mut dyn FnMut(usize),
+) -> Result<(), ClientError> {
     let failed = |cause| ClientError::Io { at, cause };
     let body = json!({
         "model": question.model,
@@ -119,8 +158,8 @@ pub fn ask(
         "stream": true,
         "stream_options": { "include_usage": true },
     });
-    let clock = now();
-    let mut reader = post(at, "/v1/completions", &body.to_string()).map_err(failed)?;
+    let after = seen.as_deref().unwrap_or_default();
+    let mut reader = post(at, "/v1/completions", after, &body.to_string()).map_err(failed)?;
     let head = Head::read(&mut reader).map_err(failed)?;
     let mut body = Body { reader, chunked: head.chunked, left: head.length.unwrap_or(u64::MAX) };
     if head.status != 200 {
@@ -129,23 +168,25 @@ pub fn ask(
         let _ = body.read_to_string(&mut text);
         return Err(ClientError::Refused { at, status: head.status, body: text });
     }
-    let mut answer = Answer::default();
     for line in BufReader::new(body).lines() {
         let line = line.map_err(failed)?;
+        if let Some(id) = line.strip_prefix("id:") {
+            *seen = Some(id.trim().to_owned());
+        }
         let Some(event) = line.strip_prefix("data:") else { continue };
         if event.trim() == "[DONE]" {
-            return Ok(answer);
+            return Ok(());
         }
         let event: Event =
             serde_json::from_str(event).map_err(|_| ClientError::Garbled { at, line: line.clone() })?;
         if let Some(error) = event.error {
             return Err(ClientError::Refused { at, status: 200, body: error.to_string() });
         }
-        if event.add_to(&mut answer, clock.elapsed().as_secs_f64()) {
+        if event.add_to(answer, clock.elapsed().as_secs_f64()) {
             progress(answer.came_s.len() - 1);
         }
     }
-    Err(ClientError::CutShort { at, tokens: answer.came_s.len(), text: answer.text })
+    Err(ClientError::CutShort { at, tokens: answer.came_s.len(), text: answer.text.clone() })
 }
 
 /// Asks for a page: status and body.
@@ -164,13 +205,13 @@ pub fn get(at: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     Ok((head.status, text))
 }
 
-fn post(at: SocketAddr, path: &str, body: &str) -> io::Result<BufReader<TcpStream>> {
+fn post(at: SocketAddr, path: &str, after: &str, body: &str) -> io::Result<BufReader<TcpStream>> {
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {at}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: {at}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nlast-event-id: {after}\r\nconnection: close\r\n\r\n"
     );
     stream.write_all((head + body).as_bytes())?;
     Ok(BufReader::new(stream))

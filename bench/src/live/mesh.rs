@@ -40,6 +40,8 @@ pub struct MeshSpec<'a> {
     pub binary: &'a Path,
     /// The model, on everybody's disk.
     pub model: &'a Path,
+    /// What each process serves, where not all of them serve the model together.
+    pub roles: &'a [Role<'a>],
     /// How many processes.
     pub nodes: u32,
     /// Layers at which the model is cut, one fewer than nodes, ascending; `None` leaves the cut to the planner.
@@ -55,6 +57,15 @@ pub struct MeshSpec<'a> {
     pub protocol: Protocol,
     /// More arguments for every process.
     pub more: &'a [String],
+}
+
+/// What one process serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Role<'a> {
+    /// Which model.
+    pub model: &'a Path,
+    /// With others, even where one would do.
+    pub split: bool,
 }
 
 /// Why there is no mesh.
@@ -106,6 +117,7 @@ struct Process {
 pub struct Mesh {
     processes: Vec<Process>,
     emulator: Option<Emulator>,
+    ports: Vec<u16>,
     // After the processes, which write into it.
     _home: Home,
 }
@@ -143,9 +155,10 @@ impl Mesh {
         let ports: Vec<u16> = (0..count).map(|_| free_port()).collect::<io::Result<_>>()?;
         let fleet = spec.fleet.filter(|_| count > 1);
         let emulator = fleet.map(|fleet| start_emulator(fleet, spec.protocol, &ports)).transpose()?;
-        let mut mesh = Self { processes: Vec::new(), emulator, _home: home };
+        let mut mesh = Self { processes: Vec::new(), emulator, ports, _home: home };
         for number in 0..count {
-            mesh.processes.push(mesh.process(spec, number, &ports)?);
+            let process = mesh.process(spec, number)?;
+            mesh.processes.push(process);
         }
         mesh.wait_until_it_serves()?;
         Ok(mesh)
@@ -176,7 +189,36 @@ impl Mesh {
         child.wait().map(|_| ())
     }
 
-    fn process(&self, spec: &MeshSpec<'_>, number: usize, ports: &[u16]) -> Result<Process, MeshError> {
+    /// Starts a node that has ended again, with what it remembers.
+    ///
+    /// # Errors
+    /// [`MeshError`].
+    pub fn restart(&mut self, spec: &MeshSpec<'_>, node: usize) -> Result<(), MeshError> {
+        self.processes[node] = self.process(spec, node)?;
+        Ok(())
+    }
+
+    /// Sends that node's process a signal: `STOP` halts it, `CONT` lets it go on.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn signal(&self, node: usize, signal: &str) -> io::Result<()> {
+        let process = self.processes[node].child.id().to_string();
+        let status = Command::new("kill").args([&format!("-{signal}"), &process]).status()?;
+        if status.success() { Ok(()) } else { Err(io::Error::other(format!("kill -{signal}: {status}"))) }
+    }
+
+    /// Separates these nodes from all others; with nobody, all is whole again.
+    pub fn cut_off(&self, nodes: &[usize]) {
+        if let Some(emulator) = &self.emulator {
+            emulator.cut_off(nodes.iter().map(|node| id(*node)));
+        }
+    }
+
+    fn process(&self, spec: &MeshSpec<'_>, number: usize) -> Result<Process, MeshError> {
+        let ports = &self.ports;
+        let usual = Role { model: spec.model, split: spec.nodes > 1 };
+        let role = spec.roles.get(number).copied().unwrap_or(usual);
         let name = node_name(number);
         let home = self._home.0.join(&name);
         std::fs::create_dir_all(&home)?;
@@ -184,11 +226,11 @@ impl Mesh {
         let log = home.join("stderr");
         let mut command = Command::new(spec.binary);
         command.args(["serve", "--json", "--api", "127.0.0.1:0"]);
-        command.arg("--model").arg(spec.model).arg("--home").arg(&home);
+        command.arg("--model").arg(role.model).arg("--home").arg(&home);
         command.args(["--name", &name, "--threads", &spec.threads.to_string()]);
         command.args(["--listen", &listen(spec.protocol, ports[number]), "--no-mdns", "--announce", "none"]);
         command.args(["--secret", SECRET]);
-        if spec.nodes > 1 {
+        if role.split {
             command.arg("--split");
         }
         if let Some(cut) = spec.cut.filter(|cut| !cut.is_empty()) {

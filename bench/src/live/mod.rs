@@ -5,6 +5,7 @@
 //! * [`mesh`]: the processes. [`client`]: who asks them.
 //! * [`checks`]: the emulator alone, with plain sockets.
 //! * [`speeds`]: one stream over each number of nodes and each network. [`streams`]: many. [`killing`]: a process that dies.
+//!   [`faults`]: several that die, stand still and are cut off, under load.
 //! * `software`: what hops and steps cost on this machine.
 //! * `rows`, `figure`: what was measured, as CSV, text and plot.
 
@@ -12,6 +13,7 @@ pub mod cells;
 pub mod checks;
 pub mod client;
 pub mod emulator;
+pub mod faults;
 mod figure;
 pub mod killing;
 pub mod mesh;
@@ -55,6 +57,8 @@ pub enum What {
     Streams,
     /// A stage's process is killed while it answers.
     Kill,
+    /// Five processes, two models, a load: processes are killed, started again, halted and cut off.
+    Faults,
     /// The emulator alone, with plain sockets.
     Emulator,
 }
@@ -68,6 +72,9 @@ pub struct Common {
     /// The model's file in it.
     #[arg(long, global = true, default_value = "smollm2-135m-instruct-q4_1.gguf")]
     pub model: PathBuf,
+    /// The model of the other processes, where two are served.
+    #[arg(long, global = true, default_value = "gemma3-270m-q4_k_m.gguf")]
+    pub other: PathBuf,
     /// The program that is measured.
     #[arg(long, global = true, default_value = "target/release/meshwright")]
     pub meshwright: PathBuf,
@@ -194,5 +201,6 @@ pub fn run(args: &LiveArgs, progress: &mut impl FnMut(&str)) -> Result<String, L
         What::Speeds => speeds::run(common, &Subject::new(common, progress)?, progress),
         What::Streams => streams::run(common, &Subject::new(common, progress)?, progress),
         What::Kill => killing::run(common, &Subject::new(common, progress)?, progress),
+        What::Faults => faults::run(common, &Subject::new(common, progress)?, progress),
     }
 }

@@ -66,6 +66,7 @@ fn start(common: &Common, subject: &Subject, cut: &[u32]) -> Result<Mesh, LiveEr
     Ok(Mesh::start(&MeshSpec {
         binary: &common.meshwright,
         model: &subject.path,
+        roles: &[],
         nodes: cut.len() as u32 + 1,
         cut: Some(cut),
         threads: common.threads,

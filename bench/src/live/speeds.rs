@@ -144,6 +144,7 @@ fn start(common: &Common, subject: &Subject, net: Net, cut: &[u32]) -> Result<Me
     Ok(Mesh::start(&MeshSpec {
         binary: &common.meshwright,
         model: &subject.path,
+        roles: &[],
         nodes: cut.len() as u32 + 1,
         cut: Some(cut),
         threads: common.threads,

@@ -91,6 +91,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
     Ok(Mesh::start(&MeshSpec {
         binary: &common.meshwright,
         model: &subject.path,
+        roles: &[],
         nodes,
         cut: Some(&cut),
         threads: common.threads,

@@ -107,6 +107,7 @@ fn spec(nodes: u32) -> Spec {
             fault(LEAVE_S, FaultKind::Leave),
             fault(CHANGE_S, FaultKind::Change),
         ],
+        serving: None,
         chaos: None,
         promise: Promise::default(),
     }

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::Cut;
 use node::transport::Lane;
 use planner::cost::constants::{HANDSHAKE_BYTES, Software};
 use planner::fleet::{Fleet, NodeId};
@@ -30,6 +31,13 @@ impl Links {
     #[expect(clippy::disallowed_methods, reason = "it emulates a network in real time")]
     pub(super) fn new(fleet: Fleet, seed: u64) -> Self {
         Self { net: Net::with_software(fleet, seed, NO_SOFTWARE), start: Instant::now() }
+    }
+
+    /// Nothing passes between these nodes and the others from now on; among nobody and all others everything does.
+    pub(super) fn cut(&mut self, nodes: &Cut) {
+        self.net.heal();
+        let others: Vec<NodeId> = self.net.fleet().ids().filter(|node| !nodes.contains(node)).collect();
+        self.net.cut(&nodes.iter().copied().collect::<Vec<_>>(), &others);
     }
 
     /// Nanoseconds since the start.

@@ -24,7 +24,7 @@ mod tests;
 mod turn;
 mod udp;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,11 +57,15 @@ pub enum EmulatorError {
     System(#[from] io::Error),
 }
 
+/// Nodes that nothing passes to or from but among themselves; nobody where there is no partition.
+pub(super) type Cut = BTreeSet<NodeId>;
+
 /// A running network; dropping it ends it, and all connections with it.
 #[derive(Debug)]
 pub struct Emulator {
     fronts: BTreeMap<(NodeId, NodeId), Front>,
     punctuality: Arc<Mutex<Punctuality>>,
+    cut: Arc<Mutex<Cut>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -88,7 +92,8 @@ impl Emulator {
     ) -> Result<Self, EmulatorError> {
         let pairs: Vec<(NodeId, NodeId, Ends)> = pairs(&fleet, ends);
         let punctuality = Arc::new(Mutex::new(Punctuality::default()));
-        let mut turn = Turn::new(Links::new(fleet, seed), Arc::clone(&punctuality));
+        let cut = Arc::default();
+        let mut turn = Turn::new(Links::new(fleet, seed), Arc::clone(&punctuality), Arc::clone(&cut));
         let mut fronts = BTreeMap::new();
         for (from, to, ends) in pairs {
             let port = wanted.get(&(from, to)).copied().unwrap_or(0);
@@ -100,7 +105,7 @@ impl Emulator {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
         let thread = std::thread::Builder::new().name("emulator".into()).spawn(move || turn.run(&over))?;
-        Ok(Self { fronts, punctuality, is_over, thread: Some(thread) })
+        Ok(Self { fronts, punctuality, cut, is_over, thread: Some(thread) })
     }
 
     /// Where `from` reaches `to`.
@@ -111,6 +116,12 @@ impl Emulator {
     /// All fronts, by the pair.
     pub fn fronts(&self) -> &BTreeMap<(NodeId, NodeId), Front> {
         &self.fronts
+    }
+
+    /// Separates these nodes from all others, until another call: nothing passes, and nobody is told. What
+    /// streams carry waits, as TCP would send it again; datagrams are lost. With nobody, all is whole again.
+    pub fn cut_off(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        *self.cut.lock().unwrap_or_else(PoisonError::into_inner) = nodes.into_iter().collect();
     }
 
     /// How punctual it was so far.

@@ -18,8 +18,8 @@ const CONNECT: Duration = Duration::from_millis(500);
 /// One pair's door for TCP.
 #[derive(Debug)]
 pub(super) struct Door {
-    from: NodeId,
-    to: NodeId,
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
     pub(super) listener: TcpListener,
     /// Where the second one's process listens.
     end: SocketAddr,

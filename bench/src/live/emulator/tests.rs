@@ -155,3 +155,28 @@ fn processes_of_one_machine_meet_without_a_network() {
     let pairs: Vec<(u32, u32)> = emulator.fronts().keys().map(|(a, b)| (a.0, b.0)).collect();
     assert_eq!(pairs, [(0, 2), (1, 2), (2, 0), (2, 1)]);
 }
+
+#[test]
+fn over_a_cut_nothing_passes_and_nothing_is_lost() {
+    let (emulator, mut near, mut far) = joined(fleet(2, network(300.0, 1.25e8)));
+    near.write_all(b"one").unwrap();
+    let mut bytes = [0; 3];
+    far.read_exact(&mut bytes).unwrap();
+    emulator.cut_off([A]);
+    // Longer than its thread sleeps.
+    std::thread::sleep(Duration::from_millis(60));
+    near.write_all(b"two").unwrap();
+    far.set_read_timeout(Some(Duration::from_millis(150))).unwrap();
+    assert!(far.read(&mut bytes).is_err(), "something passed");
+    let dialled = TcpStream::connect(emulator.front(A, B).unwrap().tcp.unwrap()).unwrap();
+    dialled.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let refused = (&dialled).read(&mut [0]).map_err(|why| why.kind());
+    assert!(
+        matches!(refused, Err(std::io::ErrorKind::WouldBlock)),
+        "who dials is to hear nothing: {refused:?}"
+    );
+    emulator.cut_off([]);
+    far.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    far.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"two");
+}

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use planner::fleet::NodeId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::Cut;
 use super::links::{Links, Punctuality};
 use super::tcp::Door;
 use super::udp::UdpDoor;
@@ -28,6 +29,9 @@ pub(super) struct Turn {
     udp_doors: Vec<UdpDoor>,
     punctual: Punctuality,
     told: Arc<Mutex<Punctuality>>,
+    /// What it shall be.
+    wanted: Arc<Mutex<Cut>>,
+    cut: Cut,
 }
 
 /// What something that was waited for belongs to.
@@ -43,8 +47,9 @@ enum Source {
 }
 
 impl Turn {
-    pub(super) fn new(links: Links, told: Arc<Mutex<Punctuality>>) -> Self {
-        Self { links, doors: Vec::new(), udp_doors: Vec::new(), punctual: Punctuality::default(), told }
+    pub(super) fn new(links: Links, told: Arc<Mutex<Punctuality>>, wanted: Arc<Mutex<Cut>>) -> Self {
+        let (punctual, cut) = (Punctuality::default(), Cut::new());
+        Self { links, doors: Vec::new(), udp_doors: Vec::new(), punctual, told, wanted, cut }
     }
 
     /// A pair's front for TCP: where it is.
@@ -80,15 +85,33 @@ impl Turn {
         // The system may round this thread's sleeps up by 50 us otherwise; where it refuses they stay so.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         while !is_over.load(Ordering::Relaxed) {
+            self.obey();
             self.hand_over();
             let ready = self.wait();
             self.take(ready);
         }
     }
 
+    /// Cuts the network as it is wished.
+    fn obey(&mut self) {
+        let Ok(wanted) = self.wanted.try_lock() else { return };
+        if *wanted != self.cut {
+            self.cut.clone_from(&wanted);
+            drop(wanted);
+            self.links.cut(&self.cut);
+        }
+    }
+
+    fn is_cut(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.contains(&from) != self.cut.contains(&to)
+    }
+
     fn hand_over(&mut self) {
         for door in &mut self.doors {
-            door.advance(&mut self.links, &mut self.punctual);
+            // A greeting that is under way waits as well.
+            if self.cut.contains(&door.from) == self.cut.contains(&door.to) {
+                door.advance(&mut self.links, &mut self.punctual);
+            }
         }
         for door in &mut self.udp_doors {
             door.advance(&self.links, &mut self.punctual);
@@ -113,7 +136,9 @@ impl Turn {
 
     fn interests(&self, now_ns: u64) -> (Vec<Source>, Vec<PollFd<'_>>) {
         let (mut sources, mut polled) = (Vec::new(), Vec::new());
-        for (d, door) in self.doors.iter().enumerate() {
+        // Who dials over a cut hears nothing, and what streams carry waits with its senders.
+        let whole = |(_, door): &(usize, &Door)| !self.is_cut(door.from, door.to);
+        for (d, door) in self.doors.iter().enumerate().filter(whole) {
             sources.push(Source::Door(d));
             polled.push(PollFd::new(&door.listener, PollFlags::IN));
             for (c, connection) in door.connections.iter().enumerate() {
@@ -147,8 +172,8 @@ impl Turn {
 
     /// When something falls due next.
     fn next_ns(&self, now_ns: u64) -> u64 {
-        let tcp =
-            self.doors.iter().flat_map(|door| door.connections.iter().filter_map(|c| c.next_ns(now_ns)));
+        let whole = self.doors.iter().filter(|door| !self.is_cut(door.from, door.to));
+        let tcp = whole.flat_map(|door| door.connections.iter().filter_map(|c| c.next_ns(now_ns)));
         let udp = self.udp_doors.iter().filter_map(UdpDoor::next_ns);
         tcp.chain(udp).min().unwrap_or(u64::MAX)
     }
