@@ -63,6 +63,11 @@ impl Member {
         self.process.is_some() && self.paused.is_none()
     }
 
+    /// The same, and it has not said that it ends.
+    pub(super) fn is_there(&self) -> bool {
+        self.is_running() && !self.has_left
+    }
+
     pub(super) fn put_aside(&mut self, from: u32, bytes: Vec<u8>) {
         if self.inbox.len() < INBOX_MAX {
             self.inbox.push_back((from, bytes));

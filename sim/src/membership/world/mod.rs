@@ -373,8 +373,7 @@ impl World {
             let is_all = strike.kind == FaultKind::Partition;
             is_now && (is_all || strike.nodes.contains(&i))
         };
-        let is_there = |member: &Member| member.is_running() && !member.has_left;
-        self.members.get(i as usize).is_some_and(is_there) && !self.strikes.iter().any(struck)
+        self.members.get(i as usize).is_some_and(Member::is_there) && !self.strikes.iter().any(struck)
     }
 
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
@@ -433,7 +432,7 @@ impl World {
     /// Members that run and have not left.
     pub(super) fn living(&self) -> impl Iterator<Item = (u32, &Membership<Keys>)> {
         let all = (0u32..).zip(&self.members);
-        all.filter(|(_, member)| !member.has_left && member.is_running())
+        all.filter(|(_, member)| member.is_there())
             .filter_map(|(i, member)| Some((i, member.process.as_ref()?)))
     }
 

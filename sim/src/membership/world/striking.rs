@@ -19,7 +19,7 @@ impl World {
             let member = &self.members[*i as usize];
             let peer = PeerId::from_index(subject);
             let has = member.process.as_ref().is_some_and(|process| process.is_member(peer));
-            let can = *i != subject && member.is_running() && !member.has_left && !except.contains(i);
+            let can = *i != subject && member.is_there() && !except.contains(i);
             can && (has || what == What::Up)
         };
         let waiting = (0..self.members.len() as u32).filter(is_observer).collect();
@@ -75,7 +75,7 @@ impl World {
     }
 
     fn leave(&mut self, i: u32, with: &[u32]) {
-        if self.members[i as usize].is_running() && !self.members[i as usize].has_left {
+        if self.members[i as usize].is_there() {
             self.members[i as usize].has_left = true;
             self.watches.retain(|watch| watch.subject != i);
             self.watch("leave", What::Down, i, with);
@@ -141,7 +141,7 @@ impl World {
 
     pub(super) fn lie(&mut self, i: u32, kind: FaultKind) {
         self.push(self.now_ns + LIE_NS, Happening::Lie(i, kind));
-        if !self.members[i as usize].is_running() || self.members[i as usize].has_left {
+        if !self.members[i as usize].is_there() {
             return;
         }
         let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) else { return };

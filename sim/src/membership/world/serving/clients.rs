@@ -58,7 +58,7 @@ impl World {
         let pause = POLL_NS as f64 * (0.8 + 0.4 * self.serving_mut().draws.unit());
         self.push_due(self.now_ns + pause as u64, Due::Poll(client));
         let entry = self.serving().clients[client as usize].entry();
-        if self.members[entry as usize].is_running() {
+        if self.members[entry as usize].is_there() {
             self.serving_mut().book.client_bytes += NO_NEWS_BYTES;
             self.client_sees(client, entry);
         } else {

@@ -97,7 +97,7 @@ impl World {
     pub(super) fn route(&mut self, id: u64, attempt: u32) {
         let Some(request) = self.open(id, attempt).cloned() else { return };
         let entry = request.entry;
-        if !self.members[entry as usize].is_running() || self.members[entry as usize].has_left {
+        if !self.members[entry as usize].is_there() {
             return self.entry_lost(id, attempt);
         }
         let name = self.serving().offers[request.model as usize].name.clone();
@@ -292,7 +292,7 @@ impl World {
         let Some((host, entry)) = self.open(id, attempt).and_then(|r| Some((r.host?, r.entry))) else {
             return;
         };
-        if !self.members[entry as usize].is_running() {
+        if !self.members[entry as usize].is_there() {
             return self.entry_lost(id, attempt);
         }
         if let Some(entry) = self.serving_mut().hosts[entry as usize].as_mut() {
@@ -334,7 +334,7 @@ impl World {
         let draws = &mut self.serving_mut().draws;
         let first = draws.bits() % count;
         let all = (0..count).map(|i| ((first + i) % count) as u32);
-        all.into_iter().find(|i| *i != entry && self.members[*i as usize].is_running()).unwrap_or(entry)
+        all.into_iter().find(|i| *i != entry && self.members[*i as usize].is_there()).unwrap_or(entry)
     }
 
     /// A host stops to serve the model in mid-answer, and says so.
