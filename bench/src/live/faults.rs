@@ -295,11 +295,11 @@ fn foretell(subject: &Subject, fault: Fault, node: usize) -> Result<f64, LiveErr
 }
 
 fn save(common: &Common, subject: &Subject, other: &Path, rows: &[Row]) -> Result<String, LiveError> {
-    write_text(&common.out.join("faults.csv"), &csv(rows))?;
-    let text = text(rows);
-    write_text(&common.out.join("faults.txt"), &text)?;
+    let (out, text) = (common.out.join("faults"), text(rows));
+    write_text(&out.join("faults.csv"), &csv(rows))?;
+    write_text(&out.join("faults.txt"), &text)?;
     let models: [PathBuf; 2] = [subject.path.clone(), other.to_owned()];
-    Manifest::of_files("live", &models).write(&common.out)?;
+    Manifest::of_files("live", &models).write(&out)?;
     Ok(text)
 }
 
