@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use node::real::profile;
 use planner::model::gguf::GgufFile;
 use serde::{Deserialize, Serialize};
 use sim::report::manifest::Manifest;
@@ -104,27 +103,13 @@ struct Given {
 /// # Errors
 /// [`LiveError`].
 pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) -> Result<String, LiveError> {
-    let other = common.models.join(&common.other);
-    if !other.exists() {
-        return Err(LiveError::NoModel(other));
-    }
+    let other = common.file(&common.other)?;
     progress("profile of this machine with the other model");
-    let options = profile::Options { threads: common.threads, ..profile::Options::default() };
-    profile::cached(&GgufFile::open(&other)?, &options, Some(&common.out), common.fresh)?;
+    common.profile(&GgufFile::open(&other)?)?;
     let (one, two) = (Role { model: &subject.path, split: true }, Role { model: &other, split: false });
     let scenario = scenario(subject, 5, "")?;
-    let spec = MeshSpec {
-        binary: &common.meshwright,
-        model: &subject.path,
-        roles: &[one, one, one, two, two],
-        nodes: 5,
-        cut: None,
-        threads: common.threads,
-        fleet: Some(&scenario.fleet),
-        profiles: &common.out,
-        protocol: common.protocol,
-        more: &common.more,
-    };
+    let roles = [one, one, one, two, two];
+    let spec = MeshSpec { roles: &roles, fleet: Some(&scenario.fleet), ..common.mesh(&subject.path, 5) };
     progress("5 nodes, 2 models");
     let mut mesh = Mesh::start(&spec)?;
     let questions = [speeds::question(&subject.path, TOKENS), speeds::question(&other, TOKENS)];
@@ -246,15 +231,23 @@ fn longest_wait_ms(given: &[&Given], counts: impl Fn(f64, f64) -> bool) -> f64 {
     let mut longest: f64 = 0.0;
     for Given { asked_s, ended_s, outcome, .. } in given {
         let came = outcome.as_ref().map_or(&[][..], |answer| &answer.came_s);
-        let mut last = *asked_s;
-        for next in came.iter().map(|s| asked_s + s).chain([*ended_s]) {
-            if counts(last, next) {
-                longest = longest.max(next - last);
-            }
-            last = next;
-        }
+        let times = came.iter().map(|s| asked_s + s).chain([*ended_s]);
+        longest = longest.max(longest_gap(*asked_s, times, &counts));
     }
     longest * 1e3
+}
+
+/// The longest time between two of these that follow each other, the first after `start`, among those of which `counts`
+/// holds.
+fn longest_gap(start: f64, times: impl Iterator<Item = f64>, counts: impl Fn(f64, f64) -> bool) -> f64 {
+    let (mut longest, mut last): (f64, f64) = (0.0, start);
+    for next in times {
+        if counts(last, next) {
+            longest = longest.max(next - last);
+        }
+        last = next;
+    }
+    longest
 }
 
 /// So many nodes with the subject as a scenario, with `faults`.
@@ -283,15 +276,9 @@ fn foretell(subject: &Subject, fault: Fault, node: usize) -> Result<f64, LiveErr
     let scenario = scenario(subject, 3, &fault)?;
     let outcome = run::run(&scenario, scenario.seed, WorldKind::Memory, false)
         .map_err(super::prediction::PredictionError::from)?;
-    let mut longest: f64 = 0.0;
-    for request in &outcome.requests {
-        let mut last = request.asked_us;
-        for next in &request.tokens_us {
-            longest = longest.max(next - last);
-            last = *next;
-        }
-    }
-    Ok(longest / 1e3)
+    let requests = outcome.requests.iter();
+    let longest = requests.map(|r| longest_gap(r.asked_us, r.tokens_us.iter().copied(), |_, _| true));
+    Ok(longest.fold(0.0, f64::max) / 1e3)
 }
 
 fn save(common: &Common, subject: &Subject, other: &Path, rows: &[Row]) -> Result<String, LiveError> {

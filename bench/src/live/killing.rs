@@ -78,18 +78,7 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
     let load = Load { prompt: 32, output: common.tokens, streams: 1, requests: 1 };
     let (device, software) = (subject.profile.device(), subject.software);
     let scenario = cells::read(&cells::text(&subject.path, &device, &software, &stages, NET, load))?;
-    Ok(Mesh::start(&MeshSpec {
-        binary: &common.meshwright,
-        model: &subject.path,
-        roles: &[],
-        nodes,
-        cut: None,
-        threads: common.threads,
-        fleet: Some(&scenario.fleet),
-        profiles: &common.out,
-        protocol: common.protocol,
-        more: &common.more,
-    })?)
+    Ok(Mesh::start(&MeshSpec { fleet: Some(&scenario.fleet), ..common.mesh(&subject.path, nodes) })?)
 }
 
 fn text(rows: &[Row]) -> String {

@@ -23,7 +23,7 @@ mod software;
 pub mod speeds;
 pub mod streams;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use node::real::profile::{self, Profile, ProfileError};
@@ -34,7 +34,7 @@ use sim::report::ReportError;
 use sim::scenario::ScenarioError;
 
 use self::client::ClientError;
-use self::mesh::{MeshError, Protocol};
+use self::mesh::{MeshError, MeshSpec, Protocol};
 use self::prediction::PredictionError;
 
 /// What `bench live` takes.
@@ -107,6 +107,36 @@ pub struct Common {
     pub out: PathBuf,
 }
 
+impl Common {
+    /// A model's file.
+    fn file(&self, name: &Path) -> Result<PathBuf, LiveError> {
+        let path = self.models.join(name);
+        if path.exists() { Ok(path) } else { Err(LiveError::NoModel(path)) }
+    }
+
+    /// This machine with that model: what was measured before, or measured now and kept among the results.
+    fn profile(&self, file: &GgufFile) -> Result<Profile, ProfileError> {
+        let options = profile::Options { threads: self.threads, ..profile::Options::default() };
+        profile::cached(file, &options, Some(&self.out), self.fresh)
+    }
+
+    /// So many processes that serve one model together, cut by the planner, without a network between them.
+    fn mesh<'a>(&'a self, model: &'a Path, nodes: u32) -> MeshSpec<'a> {
+        MeshSpec {
+            binary: &self.meshwright,
+            model,
+            roles: &[],
+            nodes,
+            cut: None,
+            threads: self.threads,
+            fleet: None,
+            profiles: &self.out,
+            protocol: self.protocol,
+            more: &self.more,
+        }
+    }
+}
+
 /// Why `bench live` stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum LiveError {
@@ -176,14 +206,10 @@ impl Subject {
     /// # Errors
     /// [`LiveError`].
     pub fn new(common: &Common, progress: &mut impl FnMut(&str)) -> Result<Self, LiveError> {
-        let path = common.models.join(&common.model);
-        if !path.exists() {
-            return Err(LiveError::NoModel(path));
-        }
+        let path = common.file(&common.model)?;
         let file = GgufFile::open(&path)?;
         progress("profile of this machine alone");
-        let options = profile::Options { threads: common.threads, ..profile::Options::default() };
-        let profile = profile::cached(&file, &options, Some(&common.out), common.fresh)?;
+        let profile = common.profile(&file)?;
         let mut subject = Self { shape: file.model()?, path, profile, software: RING };
         subject.software = software::measured(common, &subject, progress)?;
         Ok(subject)

@@ -63,16 +63,5 @@ fn measure(common: &Common, subject: &Subject) -> Result<Software, LiveError> {
 }
 
 fn start(common: &Common, subject: &Subject, cut: &[u32]) -> Result<Mesh, LiveError> {
-    Ok(Mesh::start(&MeshSpec {
-        binary: &common.meshwright,
-        model: &subject.path,
-        roles: &[],
-        nodes: cut.len() as u32 + 1,
-        cut: Some(cut),
-        threads: common.threads,
-        fleet: None,
-        profiles: &common.out,
-        protocol: common.protocol,
-        more: &common.more,
-    })?)
+    Ok(Mesh::start(&MeshSpec { cut: Some(cut), ..common.mesh(&subject.path, cut.len() as u32 + 1) })?)
 }

@@ -142,16 +142,9 @@ fn start(common: &Common, subject: &Subject, net: Net, cut: &[u32]) -> Result<Me
     let (device, software) = (subject.profile.device(), subject.software);
     let scenario = cells::read(&cells::text(&subject.path, &device, &software, &stages, net, load))?;
     Ok(Mesh::start(&MeshSpec {
-        binary: &common.meshwright,
-        model: &subject.path,
-        roles: &[],
-        nodes: cut.len() as u32 + 1,
         cut: Some(cut),
-        threads: common.threads,
         fleet: Some(&scenario.fleet),
-        profiles: &common.out,
-        protocol: common.protocol,
-        more: &common.more,
+        ..common.mesh(&subject.path, cut.len() as u32 + 1)
     })?)
 }
 

@@ -89,16 +89,9 @@ fn start(common: &Common, subject: &Subject, nodes: u32) -> Result<Mesh, LiveErr
     let load = Load { prompt: 32, output: common.tokens, streams: 1, requests: 1 };
     let scenario = cells::read(&scenario(subject, nodes, load))?;
     Ok(Mesh::start(&MeshSpec {
-        binary: &common.meshwright,
-        model: &subject.path,
-        roles: &[],
-        nodes,
         cut: Some(&cut),
-        threads: common.threads,
         fleet: Some(&scenario.fleet),
-        profiles: &common.out,
-        protocol: common.protocol,
-        more: &common.more,
+        ..common.mesh(&subject.path, nodes)
     })?)
 }
 
