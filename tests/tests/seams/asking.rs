@@ -10,7 +10,6 @@ use node::ids::{PeerId, SessionId, Token};
 use node::limits::Limits;
 use node::router::FleetView;
 use node::{NodeConfig, NodeHandle};
-use planner::cost::constants::RING;
 use planner::cost::predict::Load;
 use planner::fleet::{Fleet, NodeId};
 use planner::model::Model;
@@ -19,9 +18,9 @@ use planner::plan::{Epoch, LayerRange, Pipeline, Plan, Stage};
 use sim::mesh::{Mesh, MeshSpec, Play};
 use sim::record::Recorder;
 use sim::scenario::FaultKind;
-use sim::seed::Seed;
 use sim::wires::Life;
-use sim::{memory, over_turmoil};
+
+use crate::fixture;
 
 pub(crate) const SECOND: u64 = 1_000_000_000;
 
@@ -155,19 +154,12 @@ impl Asking {
     ) -> (Recorder, Vec<Vec<Told>>) {
         let recorder = Recorder::new(self.fleet.nodes.iter().map(|n| n.name.clone()).collect(), true);
         let spec = MeshSpec {
-            fleet: self.fleet.clone(),
             model: Arc::clone(&self.model),
-            seed: Seed::new(3),
             compute_error,
-            software: RING,
-            loaded: std::collections::BTreeMap::new(),
             recorder: recorder.clone(),
+            ..fixture::mesh(&self.fleet)
         };
-        let nodes: Vec<NodeId> = self.fleet.ids().collect();
-        match world {
-            "memory" => memory::run(spec, play).unwrap(),
-            _ => over_turmoil::run(spec, play, over_turmoil::scale_for(&self.fleet, &RING, &nodes)).unwrap(),
-        }
+        fixture::play(world, spec, play);
         let answers = self.answers.lock().unwrap().clone();
         (recorder, answers)
     }

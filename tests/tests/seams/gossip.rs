@@ -12,14 +12,10 @@ use node::switch::{Branch, Switch};
 use node::transport::{Lane, Rx as _, Transport as _, Tx as _};
 use node::wire::{Channel, Frame};
 use node::world::{Doors, World};
-use planner::cost::constants::RING;
 use planner::fleet::NodeId;
-use sim::mesh::{Mesh, MeshSpec, Play};
-use sim::record::Recorder;
+use sim::mesh::{Mesh, Play};
 use sim::scenario::FaultKind;
-use sim::seed::Seed;
 use sim::wires::Life;
-use sim::{memory, over_turmoil};
 
 use crate::fixture;
 
@@ -149,27 +145,13 @@ impl Play for Script {
 }
 
 fn play(world: &str, faults: &[(u64, FaultKind)], looks: &[u64]) -> Script {
-    let fleet = fixture::lan(NODES);
-    let spec = MeshSpec {
-        fleet: fleet.clone(),
-        model: Arc::new(fixture::model(4)),
-        seed: Seed::new(3),
-        compute_error: (0.0, 0.0),
-        software: RING,
-        loaded: BTreeMap::new(),
-        recorder: Recorder::new(fleet.nodes.iter().map(|node| node.name.clone()).collect(), false),
-    };
     let script = Script {
         faults: faults.to_vec(),
         looks: looks.to_vec(),
         known: Arc::default(),
         tokens: Arc::default(),
     };
-    let nodes: Vec<NodeId> = fleet.ids().collect();
-    match world {
-        "memory" => memory::run(spec, &script).unwrap(),
-        _ => over_turmoil::run(spec, &script, over_turmoil::scale_for(&fleet, &RING, &nodes)).unwrap(),
-    }
+    fixture::play(world, fixture::mesh(&fixture::lan(NODES)), &script);
     script
 }
 

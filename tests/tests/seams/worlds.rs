@@ -1,6 +1,5 @@
 //! One suite over both worlds' networks: whatever a node can meet on a stream, it meets in the same way in each.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,14 +9,11 @@ use node::ids::{Attempt, PeerId, SessionId, Token};
 use node::transport::{Lane, NetError, Rx, Transport, Tx};
 use node::wire::{Frame, Payload, Step, StepInput};
 use node::world::{Doors, World};
-use planner::cost::constants::{RING, WIRE_OVERHEAD};
+use planner::cost::constants::WIRE_OVERHEAD;
 use planner::fleet::{Fleet, NodeId};
-use sim::mesh::{Mesh, MeshSpec, Play};
-use sim::record::Recorder;
+use sim::mesh::{Mesh, Play};
 use sim::scenario::FaultKind;
-use sim::seed::Seed;
 use sim::wires::{CONNECT_NS, Life, SILENCE_NS, UNREAD_FRAMES};
-use sim::{memory, over_turmoil};
 
 use crate::fixture;
 
@@ -182,23 +178,9 @@ impl Play for Script {
 }
 
 fn play(world: &str, fleet: &Fleet, case: Case, faults: &[(u64, FaultKind)], seconds: u64) -> Log {
-    let names = fleet.nodes.iter().map(|n| n.name.clone()).collect();
-    let spec = MeshSpec {
-        fleet: fleet.clone(),
-        model: Arc::new(fixture::model(4)),
-        seed: Seed::new(3),
-        compute_error: (0.0, 0.0),
-        software: RING,
-        loaded: BTreeMap::new(),
-        recorder: Recorder::new(names, false),
-    };
     let until = Duration::from_secs(seconds);
     let script = Script { case, faults: faults.to_vec(), until, log: Arc::default() };
-    let nodes: Vec<NodeId> = fleet.ids().collect();
-    match world {
-        "memory" => memory::run(spec, &script).unwrap(),
-        _ => over_turmoil::run(spec, &script, over_turmoil::scale_for(fleet, &RING, &nodes)).unwrap(),
-    }
+    fixture::play(world, fixture::mesh(fleet), &script);
     script.log.lock().unwrap().clone()
 }
 
