@@ -191,7 +191,7 @@ impl Planning {
         let plan = self.modestly(self.wish.ask.clone(), |ask| {
             repair(&self.view.fleet, &self.model, ask, current, &out).ok().map(|replan| replan.plan)
         })?;
-        is_sound(&plan, &self.view, &self.model).then_some(plan)
+        self.if_sound(plan)
     }
 
     /// A plan that improves the asked objective over `current` by the named share, now that nodes have come back.
@@ -224,10 +224,7 @@ impl Planning {
             (ask.constraints.context, ask.constraints.sessions) = (plan.context, plan.sessions);
             let fresh = self.search.fresh;
             let Ok(placement) = fresh(&self.view.fleet, &self.model, &ask) else { break };
-            let found = placement.recommended.plan;
-            if !is_sound(&found, &self.view, &self.model) {
-                break;
-            }
+            let Some(found) = self.if_sound(placement.recommended.plan) else { break };
             plan.replicas.extend(found.replicas);
         }
         plan
@@ -261,13 +258,17 @@ impl Planning {
         }
     }
 
+    fn if_sound(&self, plan: Plan) -> Option<Plan> {
+        is_sound(&plan, &self.view, &self.model).then_some(plan)
+    }
+
     /// The plan with the cuts that were asked for.
     fn chosen(&self, out: &BTreeSet<NodeId>) -> Option<Plan> {
         let chosen = self.search.chosen;
         let plan = self.modestly(self.ask_without(out), |ask| {
             chosen(&self.view.fleet, &self.model, ask, &self.wish.cut).ok().map(|candidate| candidate.plan)
         })?;
-        is_sound(&plan, &self.view, &self.model).then_some(plan)
+        self.if_sound(plan)
     }
 
     fn fresh(&self, out: &BTreeSet<NodeId>) -> Option<(Plan, Prediction)> {
@@ -275,7 +276,7 @@ impl Planning {
         let placement =
             self.modestly(self.ask_without(out), |ask| fresh(&self.view.fleet, &self.model, ask).ok())?;
         let candidate = placement.recommended;
-        is_sound(&candidate.plan, &self.view, &self.model).then_some((candidate.plan, candidate.prediction))
+        Some((self.if_sound(candidate.plan)?, candidate.prediction))
     }
 }
 

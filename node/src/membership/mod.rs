@@ -53,6 +53,7 @@ pub use self::record::{
 };
 
 pub(crate) use self::item::mix;
+pub(crate) use self::packet::short;
 
 use self::coordinate::Point;
 use self::doubting::Look;

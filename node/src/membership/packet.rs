@@ -14,9 +14,9 @@ pub const PACKET_MAX: usize = 16 << 10;
 const FORMAT: u8 = 1;
 
 /// The first eight bytes of a key.
-pub(super) type Short = u64;
+pub(crate) type Short = u64;
 
-pub(super) fn short(peer: PeerId) -> Short {
+pub(crate) fn short(peer: PeerId) -> Short {
     let [a, b, c, d, e, f, g, h, ..] = peer.0;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

@@ -17,7 +17,7 @@ pub mod view;
 use std::time::Duration;
 
 use crate::ids::PeerId;
-use crate::membership::{Abilities, Caps, Load, Offer, mix};
+use crate::membership::{Abilities, Caps, Load, Offer, mix, short};
 
 /// The model name that leaves the choice to the mesh.
 pub const AUTO: &str = "auto";
@@ -210,10 +210,7 @@ fn is_full(host: &Host<'_>) -> bool {
 
 fn in_order(ask: &Ask<'_>, mut open: Vec<(&Host<'_>, f64)>) -> Vec<(PeerId, f64)> {
     let is_last = |host: &Host<'_>| host.leaves || ask.doubted.contains(&host.peer);
-    let chance = |host: &Host<'_>, turn: u64| {
-        let name = u64::from_be_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| host.peer.0[i]));
-        mix(mix(ask.draw ^ turn) ^ name)
-    };
+    let chance = |host: &Host<'_>, turn: u64| mix(mix(ask.draw ^ turn) ^ short(host.peer));
     open.sort_by(|(a, s), (b, t)| is_last(a).cmp(&is_last(b)).then(s.total_cmp(t)).then(a.peer.cmp(&b.peer)));
     let best = open.first().map_or(0.0, |(_, seconds)| *seconds);
     let good = open.iter().take_while(|(host, s)| *s <= best * AS_GOOD && !is_last(host)).count();

@@ -18,7 +18,6 @@ use crate::cli::arguments::{LevelName, Machine};
 use crate::cli::failure::Failure;
 use crate::cli::loading;
 use crate::clock::{Clock as _, Instant, TokioClock};
-
 use crate::ids::PeerId;
 use crate::membership::Fingerprint;
 use crate::real::cpu::{EngineOptions, Residual};
@@ -40,6 +39,9 @@ pub(super) struct Own {
 }
 
 type Rings = BTreeMap<Fingerprint, Arc<Ring>>;
+
+/// Models, their names, and who hosts them.
+type Hosted = BTreeMap<Fingerprint, (String, Vec<PeerId>)>;
 
 /// A running node.
 pub(super) struct Meshed {
@@ -85,7 +87,7 @@ impl Meshed {
         };
         meshed.report();
         for own in meshed.own.values().filter(|own| own.is_pinned) {
-            meshed.take_part(own.name.clone(), &own.opened, Some(own.opened.path.clone()))?;
+            meshed.take_part(own.name.clone(), &own.opened)?;
         }
         Ok(Arc::new(meshed))
     }
@@ -130,25 +132,21 @@ impl Meshed {
     /// Takes part in one of this machine's own models, if it does not yet.
     pub(super) fn take_own(&self, name: &str) -> Result<(), Failure> {
         let Some(own) = self.own.values().find(|own| own.name == name) else { return Ok(()) };
-        let ring = self.lock().get(&own.opened.fingerprint).cloned();
-        match ring.filter(|ring| ring.has_weights) {
-            Some(_) => Ok(()),
-            None => self.take_part(own.name.clone(), &own.opened, Some(own.opened.path.clone())),
-        }
+        let takes_part = self.lock().contains_key(&own.opened.fingerprint);
+        if takes_part { Ok(()) } else { self.take_part(own.name.clone(), &own.opened) }
     }
 
-    /// Takes no part any more in a model of its own; where others host it, it soon does again, without layers.
+    /// Takes no part any more in a model of its own; where others host it, it soon does again, to pass requests on.
     pub(super) fn drop_own(&self, name: &str) {
         self.lock().retain(|_, ring| ring.name() != name);
         self.changed.notify_waiters();
     }
 
     /// Takes part in a model, with layers where the weights are here.
-    fn take_part(&self, name: String, opened: &Opened, weights: Option<PathBuf>) -> Result<(), Failure> {
+    fn take_part(&self, name: String, opened: &Opened) -> Result<(), Failure> {
         let fingerprint = opened.fingerprint;
         let id = self.id(&name, &fingerprint);
-        let is_pinned = self.own.get(&fingerprint).is_some_and(|own| own.is_pinned);
-        let parts = parts(&self.asked, opened, id, weights, is_pinned)?;
+        let parts = parts(&self.asked, opened, id, self.own.get(&fingerprint))?;
         if let Some(ring) = Ring::start(&self.net, self.clock, name, parts) {
             self.lock().insert(fingerprint, Arc::new(ring));
             self.changed.notify_waiters();
@@ -254,19 +252,15 @@ impl Meshed {
                     changed = state.changed() => changed,
                 }
             };
-            match self.clock.timeout_at(self.clock.now().after(pause), news).await {
-                Ok(false) => return,
-                Ok(true) | Err(_) => {
-                    roster.read_new(|_| ());
-                    state.read_new(|_| ());
-                }
+            if self.clock.timeout_at(self.clock.now().after(pause), news).await == Ok(false) {
+                return;
             }
         }
     }
 
     /// The models that living members host, their names, and by whom.
-    fn hosted(&self) -> BTreeMap<Fingerprint, (String, Vec<PeerId>)> {
-        let mut hosted: BTreeMap<Fingerprint, (String, Vec<PeerId>)> = BTreeMap::new();
+    fn hosted(&self) -> Hosted {
+        let mut hosted = Hosted::new();
         self.net.roster().read(|roster| {
             for member in roster.others().filter(|member| member.alive) {
                 for offer in member.profile.models.iter().filter(|offer| member.hosts(&offer.name)) {
@@ -280,10 +274,7 @@ impl Meshed {
     }
 
     /// Those in which this node does not take part, and that it can ask for.
-    fn missing(
-        &self,
-        mut hosted: BTreeMap<Fingerprint, (String, Vec<PeerId>)>,
-    ) -> BTreeMap<Fingerprint, (String, Vec<PeerId>)> {
+    fn missing(&self, mut hosted: Hosted) -> Hosted {
         let connected = self.net.state().read(|state| state.members.clone());
         let rings = self.lock();
         hosted.retain(|fingerprint, (_, hosts)| {
@@ -295,18 +286,13 @@ impl Meshed {
     }
 
     /// Drops models of others that nobody has hosted for a while.
-    fn forget(
-        &self,
-        hosted: &BTreeMap<Fingerprint, (String, Vec<PeerId>)>,
-        idle: &mut BTreeMap<Fingerprint, Instant>,
-    ) {
+    fn forget(&self, hosted: &Hosted, idle: &mut BTreeMap<Fingerprint, Instant>) {
         let now = self.clock.now();
         let mut rings = self.lock();
         idle.retain(|fingerprint, _| rings.contains_key(fingerprint) && !hosted.contains_key(fingerprint));
         let before = rings.len();
         rings.retain(|fingerprint, ring| {
-            let is_used = hosted.contains_key(fingerprint) || self.hosts(ring.name());
-            if is_used {
+            if hosted.contains_key(fingerprint) || self.hosts(ring.name()) {
                 return true;
             }
             let since = *idle.entry(*fingerprint).or_insert(now);
@@ -331,7 +317,7 @@ impl Meshed {
             });
             let taken = taken.and_then(|path| {
                 let opened = Opened::open(&path).map_err(|why| why.to_string())?;
-                self.take_part(name.clone(), &opened, None).map_err(|why| why.to_string())
+                self.take_part(name.clone(), &opened).map_err(|why| why.to_string())
             });
             match taken {
                 Ok(()) => return,
@@ -346,14 +332,10 @@ fn seed(me: PeerId) -> u64 {
     u64::from_le_bytes(std::array::from_fn(|i| me.0[i]))
 }
 
-/// What a ring is made of.
-fn parts(
-    asked: &Serve,
-    opened: &Opened,
-    id: String,
-    weights: Option<PathBuf>,
-    is_pinned: bool,
-) -> Result<Parts, Failure> {
+/// What a ring is made of; `own` where the weights are here.
+fn parts(asked: &Serve, opened: &Opened, id: String, own: Option<&Own>) -> Result<Parts, Failure> {
+    let weights = own.map(|own| own.opened.path.clone());
+    let is_pinned = own.is_some_and(|own| own.is_pinned);
     let model = opened.file.model()?;
     let wanted = Wanted {
         context: asked.context,
