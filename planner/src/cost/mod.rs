@@ -5,10 +5,12 @@
 //! * [`transfer`]: one frame over a path.
 //! * [`memory`]: what a stage needs, and how long it takes to load.
 //! * [`predict`]: a whole plan.
+//! * [`fit`]: from timed steps to a device's rates.
 //! * [`capacity`]: how many requests a plan can finish at most.
 
 pub mod capacity;
 pub mod constants;
+pub mod fit;
 pub mod memory;
 pub mod predict;
 pub mod step;

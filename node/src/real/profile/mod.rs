@@ -3,14 +3,13 @@
 //! * [`profile`] measures in some seconds; [`cached`] does once for a machine and a model.
 //! * [`Profile::device`], [`Profile::software`]: what the planner's formula takes.
 //! * `samples`, `steps`: steps of many sizes, timed on enough layers of the real model. `roofline`: how fast memory is read.
-//! * `fit`, `search`: from them to figures. `hardware`: processor, memory, disk. `cache`: files of profiles.
+//! * `fit`: from them to figures. `hardware`: processor, memory, disk. `cache`: files of profiles.
 
 mod cache;
 mod fit;
 mod hardware;
 mod roofline;
 mod samples;
-mod search;
 mod steps;
 mod stopwatch;
 
