@@ -1,12 +1,14 @@
 //! What a node tells about itself. Probes only listen: nothing a node does depends on one.
 
 use planner::plan::{Epoch, LayerRange};
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Instant;
 use crate::ids::{Attempt, PeerId, SessionId, Token};
 
 /// Something that happened in a node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// A head took a request on.
     Accepted {
@@ -56,8 +58,8 @@ pub enum Event {
     },
     /// A stage began an engine step.
     StepBegan {
-        /// `(session, position after its tokens, when its frame had arrived)` of the batch.
-        batch: Vec<(SessionId, u32, Instant)>,
+        /// What each session has in it.
+        batch: Vec<Share>,
     },
     /// The step ended.
     StepEnded {
@@ -98,6 +100,26 @@ pub enum Event {
         /// Whose.
         session: SessionId,
     },
+}
+
+impl Event {
+    /// Whether it is the beginning or the end of an engine step: there are more of these than of all others.
+    pub fn is_step(&self) -> bool {
+        matches!(self, Event::StepBegan { .. } | Event::StepEnded { .. })
+    }
+}
+
+/// A session's part of an engine step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Share {
+    /// Whose.
+    pub session: SessionId,
+    /// How many tokens.
+    pub tokens: u32,
+    /// Position behind the last of them.
+    pub end: u32,
+    /// When its frame had arrived.
+    pub arrived: Instant,
 }
 
 /// Listens.

@@ -216,12 +216,12 @@ pub fn replay(
     let recording = record(&scenario, scenario.seed, scenario.world, true)?;
     let fault =
         |(at_ns, kind): &(u64, _)| (*at_ns, format!("* {}", crate::faults::describe(kind, &scenario.fleet)));
+    let told = recording.events.iter().filter(|recorded| !recorded.event.is_step());
     let event = |recorded: &Recorded| {
         let node = &scenario.fleet.node(recorded.node).name;
         (recorded.at_ns, format!("{node} {:?}", recorded.event))
     };
-    let mut lines: Vec<(u64, String)> =
-        recording.struck.iter().map(fault).chain(recording.events.iter().map(event)).collect();
+    let mut lines: Vec<(u64, String)> = recording.struck.iter().map(fault).chain(told.map(event)).collect();
     lines.sort_by_key(|(at_ns, _)| *at_ns);
     let lines = lines.into_iter().map(|(at_ns, what)| format!("{:12.6} {what}", at_ns as f64 / 1e9));
     Ok(Replayed { log: lines.collect(), scenario, recording })

@@ -18,12 +18,14 @@
 //! * [`run`]: one scenario, run: nodes, clients, faults, and the whole answer.
 //! * [`oracle`]: what must hold of every run, one invariant a file.
 //! * [`check`]: many seeds of a scenario, judged by the oracles; one of them again, with everything that happened.
+//! * [`recorded`]: runs as files, real ones too. [`calibrate`]: from these to devices and a scenario.
 //! * [`baseline`]: other engines, played over the same links.
 //! * [`outcome`]: what came of it; every report, CSV, plot and oracle reads this.
 //! * [`report`]: what people and programs get to see: summary, JSON, CSV, plots, traces.
 
 pub mod advice;
 pub mod baseline;
+pub mod calibrate;
 pub mod check;
 mod digest;
 pub mod engine;
@@ -38,6 +40,7 @@ pub mod outcome;
 pub mod over_turmoil;
 pub mod paced;
 pub mod record;
+pub mod recorded;
 pub mod report;
 pub mod run;
 pub mod scenario;

@@ -82,7 +82,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Events in the order they were told, the beginnings and ends of steps left out.
+    /// Events in the order they were told; the beginnings and ends of steps are left out where no timeline was asked for.
     pub fn events(&self) -> &[Recorded] {
         &self.events
     }
@@ -123,13 +123,15 @@ impl Ledger {
     fn tell(&mut self, node: NodeId, at_ns: u64, event: Event) {
         match &event {
             Event::StepBegan { batch } => {
-                for (session, position, arrived) in batch {
-                    let waited_ms = at_ns.saturating_sub(arrived.0) as f64 / 1e6;
-                    self.book(*session, *position, |cost| cost.queueing_ms += waited_ms);
+                for share in batch {
+                    let waited_ms = at_ns.saturating_sub(share.arrived.0) as f64 / 1e6;
+                    self.book(share.session, share.end, |cost| cost.queueing_ms += waited_ms);
                 }
-                return;
+                if self.spans.is_none() {
+                    return;
+                }
             }
-            Event::StepEnded { .. } => return,
+            Event::StepEnded { .. } if self.spans.is_none() => return,
             Event::Emitted { session, position, .. } => {
                 self.accounts.entry(*session).or_default().close(*position);
             }
@@ -267,6 +269,7 @@ impl Probe for NodeProbe {
 #[cfg(test)]
 mod tests {
     use node::ids::Token;
+    use node::probe::Share;
 
     use super::*;
 
@@ -286,7 +289,8 @@ mod tests {
     fn a_token_pays_for_what_was_done_under_its_position() {
         let recorder = Recorder::new(vec!["mac".into()], false);
         let probe = recorder.probe(NODE);
-        probe.on(Instant(5_000_000), Event::StepBegan { batch: vec![(SESSION, 8, Instant(2_000_000))] });
+        let share = Share { session: SESSION, tokens: 1, end: 8, arrived: Instant(2_000_000) };
+        probe.on(Instant(5_000_000), Event::StepBegan { batch: vec![share] });
         step(&recorder, 8, 7_000.0);
         probe.on(Instant(12_100_000), emitted(8));
         let ledger = recorder.ledger();

@@ -24,7 +24,7 @@ use crate::engine::{Engine, EngineError, Input, Want, Work, WorkOut};
 use crate::ids::{Attempt, PeerId, PlanId, SessionId};
 use crate::interior::Interior;
 use crate::outbox::{Concern, Parcel};
-use crate::probe::Event;
+use crate::probe::{Event, Share};
 use crate::transport::Lane;
 use crate::wire::{Frame, Nack, Step, StepInput};
 use crate::world::World;
@@ -355,8 +355,11 @@ impl<W: World> Desk<W> {
 
     /// A step begins, now.
     fn began(&self, batch: &[Waiting]) -> Instant {
-        let parts = batch.iter().map(|w| (w.step.session, w.step.end(), w.at)).collect();
-        self.node.tell(Event::StepBegan { batch: parts });
+        let share = |waiting: &Waiting| {
+            let Step { session, count, .. } = waiting.step;
+            Share { session, tokens: count, end: waiting.step.end(), arrived: waiting.at }
+        };
+        self.node.tell(Event::StepBegan { batch: batch.iter().map(share).collect() });
         self.node.now()
     }
 

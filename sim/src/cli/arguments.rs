@@ -21,6 +21,8 @@ Examples:
       one JSON object and nothing else
   sim check scenarios/churn.toml --seeds 1..1000
       a thousand runs under crashes, judged by the oracles
+  sim calibrate run.jsonl
+      a scenario of a run that `meshwright observe` recorded, and how near the simulator comes
 
 A scenario is described in docs/scenarios.md, the output in docs/output.md.
 Exit code: 0 done, 1 a check failed or a run was impossible, 2 wrong usage or a wrong scenario.";
@@ -40,8 +42,10 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Run many seeds and let the oracles judge: exit code 1 when one of them finds something.
     Check(Check),
-    /// Run one seed again, exactly, and print everything that happened.
+    /// Run one seed again, exactly, and print everything that happened; or print what a recorded run says.
     Replay(Replay),
+    /// Make device entries and a scenario of a recorded run, and say how near the simulator comes with them.
+    Calibrate(Calibrate),
     /// Run meshes of members alone, by the thousand: who knows of whom when, and at what cost.
     Membership(Membership),
     /// Print the planner's answer alone: the plan, why machines are left out, and what else was possible.
@@ -115,8 +119,8 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Replay {
-    /// The scenario file.
-    #[arg(value_name = "SCENARIO.toml")]
+    /// The scenario file, or a record of a run: `meshwright observe` writes such, and --record.
+    #[arg(value_name = "SCENARIO.toml|RUN.jsonl")]
     pub(crate) scenario: PathBuf,
     #[command(flatten)]
     pub(crate) changes: Changes,
@@ -126,6 +130,25 @@ pub(crate) struct Replay {
     /// Write the run's timeline for ui.perfetto.dev.
     #[arg(long, value_name = "FILE")]
     pub(crate) trace: Option<PathBuf>,
+    /// Write the run as a record, as `meshwright observe` writes real ones.
+    #[arg(long, value_name = "RUN.jsonl")]
+    pub(crate) record: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Calibrate {
+    /// The record: `meshwright observe` writes real ones, `sim replay --record` simulated ones.
+    #[arg(value_name = "RUN.jsonl")]
+    pub(crate) record: PathBuf,
+    /// The model's file, where the record does not lead to it and the catalog does not know it.
+    #[arg(long, value_name = "MODEL.gguf")]
+    pub(crate) model: Option<PathBuf>,
+    /// Folder for the scenario, its requests and the fit, instead of `results/<record>`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
+use sim::calibrate::CalibrateError;
 use sim::check::{CheckError, Failure as Broken, Verdict};
 use sim::outcome::{Outcome, Status};
+use sim::recorded::Run;
 use sim::report::perfetto;
 use sim::scenario::Scenario;
 
@@ -102,6 +104,10 @@ fn text(name: &str, verdict: &Verdict) -> String {
 /// Runs one seed and prints everything that happened; fails when an oracle found something.
 pub(crate) fn replay(asked: &Replay) -> Result<(), Failure> {
     let (path, changes) = (&asked.scenario, &asked.changes);
+    if path.extension().is_some_and(|kind| kind == "jsonl") {
+        let run = Run::read(path).map_err(CalibrateError::from)?;
+        return super::print(&(run.log().join("\n") + "\n"));
+    }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let replayed = sim::check::replay(path, &settings(changes), asked.seed, changes.world)
         .map_err(|error| failure(&name, error))?;
@@ -110,6 +116,11 @@ pub(crate) fn replay(asked: &Replay) -> Result<(), Failure> {
         let names: Vec<String> = replayed.scenario.fleet.nodes.iter().map(|n| n.name.clone()).collect();
         perfetto::write(path, outcome, &names)?;
         eprintln!("timeline in {}; open it at https://ui.perfetto.dev", path.display());
+    }
+    if let Some(path) = &asked.record {
+        let run = Run::of(&replayed.scenario, &replayed.recording, None);
+        run.write(path).map_err(CalibrateError::from)?;
+        eprintln!("record in {}; `sim calibrate` makes a scenario of it", path.display());
     }
     super::print(&(replayed.log.join("\n") + "\n\n"))?;
     super::print(&story(&replayed.scenario, outcome))?;

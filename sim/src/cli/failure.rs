@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
+use sim::calibrate::CalibrateError;
 use sim::report::ReportError;
 use sim::run::RunError;
 use sim::scenario::ScenarioError;
@@ -19,6 +20,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// A check failed; what was found is printed already.
     Found,
+    /// A record is wrong, or says nothing.
+    Record(CalibrateError),
     /// A file of the report could not be written.
     Report(ReportError),
     /// stdout could not be written to.
@@ -37,6 +40,12 @@ impl From<ReportError> for Failure {
     }
 }
 
+impl From<CalibrateError> for Failure {
+    fn from(error: CalibrateError) -> Self {
+        Failure::Record(error)
+    }
+}
+
 impl Failure {
     /// Shows it on stderr and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
@@ -52,6 +61,10 @@ impl Failure {
             Failure::Usage(message) => {
                 eprintln!("{message}");
                 ExitCode::from(2)
+            }
+            Failure::Record(error) => {
+                eprintln!("{error}");
+                ExitCode::from(if matches!(error, CalibrateError::Run(_)) { 1 } else { 2 })
             }
             Failure::Found => ExitCode::from(1),
             Failure::Report(error) => {

@@ -5,11 +5,12 @@
 //! * `values`: seeds, settings and sweeps as they are typed.
 //! * `session`: scenarios loaded and run, over seeds and values.
 //! * `answering`: the bare form. `checking`: `check` and `replay`. `planning`: `plan`. `listing`: `scenarios`, `schema`.
-//! * `membership`: `membership`.
+//! * `membership`: `membership`. `calibrating`: `calibrate`.
 //! * `failure`: what went wrong, and the exit code.
 
 mod answering;
 mod arguments;
+mod calibrating;
 mod checking;
 mod failure;
 mod listing;
@@ -33,6 +34,7 @@ pub(crate) fn main() -> ExitCode {
         None => answering::answer(&arguments.answer),
         Some(Command::Check(check)) => checking::check(&check),
         Some(Command::Replay(replay)) => checking::replay(&replay),
+        Some(Command::Calibrate(asked)) => calibrating::calibrate(&asked),
         Some(Command::Membership(membership)) => membership::run_all(&membership),
         Some(Command::Plan(plan)) => planning::plan(&plan),
         Some(Command::Schema(schema)) => listing::schema(&schema),

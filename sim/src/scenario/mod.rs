@@ -22,10 +22,12 @@ mod schema;
 mod source;
 mod suggest;
 mod tree;
+mod written;
 
 pub use error::{Problem, ScenarioError};
 pub use load::{Loaded, load, load_text, load_with_files};
 pub use schema::schema;
+pub use written::device_table;
 
 use planner::cost::constants::Software;
 use planner::fleet::{Delay, Fleet, NodeId};
