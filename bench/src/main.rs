@@ -31,8 +31,16 @@ enum Command {
     Membership(membership::MembershipArgs),
     /// Run the shipped scenarios and a few sweeps, and write CSVs and figures.
     Plots(plots::PlotsArgs),
-    /// Predict every published measurement in a folder of cases and report the errors.
+    /// Predict every published measurement in a folder of cases and report the errors; or, with --live, what real processes
+    /// of this machine do.
     Validate {
+        /// Run real processes behind emulated networks instead, predict each from the profile of one machine alone, and compare;
+        /// exit code 1 where the middle error is above 10 %.
+        #[arg(long, conflicts_with_all = ["cases", "json", "out"])]
+        live: bool,
+        /// With --live: options of `bench live`, such as `-- --only 2ms --repeats 5`.
+        #[arg(last = true, requires = "live")]
+        options: Vec<String>,
         /// Folder of cases: scenario files, each with a [published] table.
         #[arg(long, default_value = "bench/cases")]
         cases: PathBuf,
@@ -53,7 +61,8 @@ fn main() -> ExitCode {
         Command::Live(arguments) => shown(live::run(&arguments, &mut |next| eprintln!("{next}"))),
         Command::Membership(arguments) => shown(membership::run(&arguments, &mut |next| eprintln!("{next}"))),
         Command::Plots(arguments) => run_plots(&arguments),
-        Command::Validate { cases, json, out } => run_validate(&cases, json, &out),
+        Command::Validate { live: true, options, .. } => validate_live(&options),
+        Command::Validate { cases, json, out, .. } => run_validate(&cases, json, &out),
     }
 }
 
@@ -63,6 +72,29 @@ fn shown(measured: Result<String, impl std::fmt::Display>) -> ExitCode {
         Ok(table) => {
             print!("{table}");
             ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// `bench live`'s options, by themselves.
+#[derive(Debug, Parser)]
+#[command(name = "bench validate --live --")]
+struct Live {
+    #[command(flatten)]
+    common: live::Common,
+}
+
+fn validate_live(options: &[String]) -> ExitCode {
+    let name = ["bench validate --live --".to_owned()];
+    let Live { common } = Live::parse_from(name.iter().chain(options));
+    match live::speeds::validate(&common, &mut |next| eprintln!("{next}")) {
+        Ok((table, is_met)) => {
+            print!("{table}");
+            if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("error: {error}");

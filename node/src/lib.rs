@@ -24,7 +24,7 @@
 //! * [`membership`]: who is in the mesh and what each says of itself; [`demand`]: what is asked for. [`gossip`] runs them
 //!   over a transport.
 //! * [`assign`]: which machine serves which model; [`routing`]: which host a request goes to.
-//! * `outbox`, `intake`: what leaves, what comes in.
+//! * `outbox`, `intake`: what leaves, what comes in. [`probe`], [`record`]: what happens, and as a file.
 //!
 //! Real machines, behind cargo features so that the simulator is built without them:
 //!
@@ -58,6 +58,7 @@ pub mod plans;
 pub mod probe;
 #[cfg(feature = "engine")]
 pub mod real;
+pub mod record;
 pub mod router;
 pub mod routing;
 pub mod sampling;

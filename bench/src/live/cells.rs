@@ -108,7 +108,7 @@ pub fn text(
         "model = {{ gguf = \"{model}\" }}\n\n{network}\n{}\n[node]\n{}\n[plan]\n{}\n\n[workload]\nusers = {streams}\n\
          requests = {requests}\nprompt = {prompt}\noutput = {output}\n\n[run]\nworld = \"memory\"\n\
          compute_error = {{ device = 0, step = 0 }}\nsoftware = {{ per_hop = \"{} us\", per_step = \"{} us\" }}\n",
-        device_table(device),
+        scenario::device_table("here", device),
         nodes(count),
         split(stages),
         software.per_hop_us,
@@ -151,26 +151,4 @@ fn split(stages: &[LayerRange]) -> String {
     let share = |(i, stage): (usize, &LayerRange)| format!("{} = {}", node_name(i), stage.len());
     let shares: Vec<String> = stages.iter().enumerate().map(share).collect();
     format!("split = {{ {} }}", shares.join(", "))
-}
-
-fn device_table(device: &Device) -> String {
-    let measured = device.measured.map_or_else(String::new, |m| {
-        let (head, kv, attention) = (m.head_bytes_per_s, m.kv_bytes_per_s, m.attention_flops / 1e6);
-        format!(
-            "measured = {{ head = \"{head} B/s\", kv = \"{kv} B/s\", attention = \"{attention} MFLOP/s\" }}\n"
-        )
-    });
-    format!(
-        "[device.here]\nclass = \"cpu\"\nname = \"{}\"\nmemory = \"{} B\"\nreserved = \"{} B\"\nbandwidth = \"{} B/s\"\n\
-         bandwidth_efficiency = {}\nflops = \"{} MFLOP/s\"\nflops_efficiency = {}\nlayer_overhead = \"{} us\"\ndisk = \"{} B/s\"\n{measured}",
-        device.name.replace(['"', '\\'], " "),
-        device.memory_bytes,
-        device.reserved_bytes,
-        device.bandwidth_bytes_per_s,
-        device.bandwidth_efficiency,
-        device.flops / 1e6,
-        device.flops_efficiency,
-        device.layer_overhead_us,
-        device.disk_bytes_per_s,
-    )
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use sim::report::stats::middle;
+use sim::report::stats::{ascending, middle, quantile};
 
 use super::LiveError;
 use super::cells::Net;
@@ -114,6 +114,40 @@ pub(super) fn merged(path: &Path, measured: &[Row]) -> Result<Vec<Row>, LiveErro
     let place = |row: &Row| nets.iter().position(|net| *net == row.net).map_or(0, |place| place + 1);
     all.sort_by_key(|row| (place(row), row.nodes));
     Ok(all)
+}
+
+/// How far the simulator was off, from the profile of one machine alone, per cent of what was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Errors {
+    /// Over how many rows.
+    rows: usize,
+    /// The middle one.
+    pub(super) median_percent: f64,
+    /// Nine in ten are nearer.
+    p90_percent: f64,
+    /// The middle one at the machine's speed just then.
+    now_percent: f64,
+}
+
+impl Errors {
+    pub(super) fn of(rows: &[Row]) -> Self {
+        let off = |of: fn(&Row) -> f64| ascending(&rows.iter().map(|row| of(row).abs()).collect::<Vec<_>>());
+        let (errors, now) = (off(|row| row.error_percent), off(|row| row.error_now_percent));
+        Self {
+            rows: rows.len(),
+            median_percent: quantile(&errors, 0.5).unwrap_or(f64::INFINITY),
+            p90_percent: quantile(&errors, 0.9).unwrap_or(f64::INFINITY),
+            now_percent: quantile(&now, 0.5).unwrap_or(f64::INFINITY),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let Self { rows, median_percent, p90_percent, now_percent } = self;
+        format!(
+            "\nOver {rows} rows the simulator, from the profile of one machine alone, is off by {median_percent:.1} % in the middle and by \
+             {p90_percent:.1} % in nine of ten;\nat the machine's speed of the moment by {now_percent:.1} % in the middle.\n"
+        )
+    }
 }
 
 /// Three decimals.

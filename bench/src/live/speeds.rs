@@ -17,6 +17,9 @@ use super::{Common, LiveError, Subject, figure, prediction};
 pub(super) const PROMPT: &str =
     "Here is a long and detailed history of the city of Venice, from its beginnings to the present day.\n\n";
 
+/// How far the simulator may be off in the middle row, per cent.
+pub const MEDIAN_PERCENT: f64 = 10.0;
+
 /// Measures, writes table, figure and manifest, and returns the table.
 ///
 /// Every answer of a cell is preceded by the same answer of a node alone: machines are not equally fast all the time, and
@@ -26,6 +29,31 @@ pub(super) const PROMPT: &str =
 /// # Errors
 /// [`LiveError`].
 pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) -> Result<String, LiveError> {
+    let measured = measure(common, subject, progress)?;
+    let rows = rows::merged(&common.out.join("speeds.csv"), &measured)?;
+    save(common, subject, &rows)?;
+    Ok(rows::text(&rows))
+}
+
+/// [`run`], and how near the simulator came in the rows that were measured now; whether it was within
+/// [`MEDIAN_PERCENT`] in the middle.
+///
+/// # Errors
+/// [`LiveError`].
+pub fn validate(common: &Common, progress: &mut impl FnMut(&str)) -> Result<(String, bool), LiveError> {
+    let subject = Subject::new(common, progress)?;
+    let measured = measure(common, &subject, progress)?;
+    let rows = rows::merged(&common.out.join("speeds.csv"), &measured)?;
+    save(common, &subject, &rows)?;
+    let errors = rows::Errors::of(&measured);
+    Ok((rows::text(&measured) + &errors.text(), errors.median_percent <= MEDIAN_PERCENT))
+}
+
+fn measure(
+    common: &Common,
+    subject: &Subject,
+    progress: &mut impl FnMut(&str),
+) -> Result<Vec<Row>, LiveError> {
     let nets = nets(&common.only)?;
     progress("1 node");
     let alone = Alone::start(common, subject)?;
@@ -39,9 +67,7 @@ pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) 
             rows.push(cell(common, subject, net, nodes, &alone)?);
         }
     }
-    let rows = rows::merged(&common.out.join("speeds.csv"), &rows)?;
-    save(common, subject, &rows)?;
-    Ok(rows::text(&rows))
+    Ok(rows)
 }
 
 /// The networks whose name begins with `only`.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use planner::plan::LayerRange;
 
+use super::client::Client;
 use super::doctor::Doctor;
 use super::models::{self, Models};
+use super::observe::Observe;
 use super::plan::Plan;
 use super::serve::Serve;
 use super::status::Status;
@@ -54,6 +56,8 @@ pub(super) enum Command {
         #[command(flatten)]
         serve: Box<Serve>,
     },
+    /// Ask a mesh from here, without belonging to it: the API on this machine, answered by nodes of the mesh.
+    Client(Client),
     /// Print the token that invites to the mesh of the node that runs here.
     Invite {
         /// Where the node keeps what it remembers [default: as `serve`].
@@ -62,6 +66,8 @@ pub(super) enum Command {
     },
     /// Show how a node is that serves: what it serves, with whom, and who is asking.
     Status(Status),
+    /// Record what happens on the nodes of a mesh, for `sim replay` and `sim calibrate`.
+    Observe(Observe),
     /// Show what the planner makes of the machines of the mesh.
     Plan(Plan),
     /// Find out what keeps this machine from serving, and say how to mend it.

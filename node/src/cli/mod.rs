@@ -2,7 +2,8 @@
 //!
 //! * `arguments`: what may be typed.
 //! * [`serve`]: a model behind the API. [`status`]: how a node is. [`models`]: which files are there.
-//! * [`plan`]: what the planner makes of the mesh. [`doctor`]: what to mend.
+//! * [`client`]: the API on a machine that only asks.
+//! * [`observe`]: what happens on nodes, as a file. [`plan`]: what the planner makes of the mesh. [`doctor`]: what to mend.
 //! * [`inspect`]: what a GGUF file holds. [`run`]: a chat, or one answer. [`bench`]: how fast a model runs here.
 //! * [`profile`]: the same as the planner sees it.
 //! * `loading`: a model from disk to memory, with a bar. `failure`: what went wrong, and the exit code.
@@ -18,12 +19,14 @@ macro_rules! note {
 
 mod arguments;
 mod bench;
+mod client;
 mod doctor;
 mod failure;
 mod figures;
 mod inspect;
 mod loading;
 mod models;
+mod observe;
 mod plan;
 mod profile;
 mod run;
@@ -45,8 +48,10 @@ pub fn main() -> ExitCode {
         Command::Run(run) => run::run(&run),
         Command::Serve(serve) => serve::serve(*serve, false),
         Command::Join { mesh, serve } => serve::serve(serve.joining(mesh), true),
+        Command::Client(asked) => client::client(&asked),
         Command::Invite { home } => invite(home.as_deref()),
         Command::Status(status) => status::status(&status),
+        Command::Observe(asked) => observe::observe(&asked),
         Command::Plan(asked) => plan::plan(&asked),
         Command::Doctor(asked) => doctor::doctor(&asked),
         Command::Models(models) => models::models(&models),

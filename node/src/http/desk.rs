@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
 
 use crate::head::{Replies, Request};
 use crate::ids::Token;
 use crate::real::text::{ChatTemplate, Tokenizer};
+use crate::record::{Line, Opening};
+use crate::routing::table::Table;
 
 /// A model that can be asked.
 #[derive(Debug, Clone)]
@@ -70,6 +73,15 @@ pub struct Unserved {
     pub retry_s: u32,
 }
 
+/// What somebody who observes a node gets.
+#[derive(Debug)]
+pub struct Observation {
+    /// What it is.
+    pub opening: Opening,
+    /// What happens there.
+    pub lines: broadcast::Receiver<Line>,
+}
+
 /// What the API needs of a node.
 pub trait Desk: Send + Sync + 'static {
     /// The models that can be asked, those of other nodes included, in the order in which they are listed.
@@ -91,6 +103,12 @@ pub trait Desk: Send + Sync + 'static {
 
     /// What the planner makes of the machines that are known now, for each model.
     fn advice(&self) -> Vec<Advice>;
+
+    /// Whom clients may ask, and for what.
+    fn table(&self) -> Table;
+
+    /// What happens on this node with that model, or its first one, from now on; `None` where there is none.
+    fn observe(&self, model: Option<&str>) -> Option<Observation>;
 }
 
 /// What the planner says: what `GET /plan` and `meshwright plan` show.

@@ -84,7 +84,7 @@ impl Fault {
         let path: String = path.chars().take(128).collect();
         let message = format!(
             "Nothing is at {path}. There is: GET /v1/models, POST /v1/chat/completions, POST /v1/completions, GET /health, \
-             GET /metrics, GET /plan, GET /status."
+             GET /metrics, GET /plan, GET /status, GET /table, GET /events."
         );
         Self { status: StatusCode::NOT_FOUND, code: Some("unknown_url"), ..Self::request(message) }
     }
@@ -182,6 +182,11 @@ impl Fault {
     pub(super) fn no_choice(bytes: usize) -> Self {
         let why = format!("No model that is served now would do for this request of {bytes} bytes.");
         Self::unserved(why, 5)
+    }
+
+    /// No node of the mesh can be asked.
+    pub(super) fn unreachable(why: impl Into<String>, bounds: &Bounds) -> Self {
+        Self { code: Some("mesh_unreachable"), ..Self::not_serving(why, bounds) }
     }
 
     /// Something went wrong here.

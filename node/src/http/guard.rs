@@ -10,7 +10,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use super::fault::Fault;
-use super::routes::Shared;
+use super::forward;
+use super::routes::{Caller, Shared};
 
 /// Under this name containers reach the machine they are on.
 const CONTAINER_HOST: &str = "host.docker.internal";
@@ -18,12 +19,24 @@ const CONTAINER_HOST: &str = "host.docker.internal";
 /// How long browsers need not ask again whether they may, seconds.
 const CORS_AGE: &str = "600";
 
-/// Stands in front of every route: turns wrong hosts away, answers browsers, and counts.
+/// Stands in front of every route: turns wrong hosts away, answers browsers, counts, and tells guests which table of the
+/// mesh this node has now.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let path = super::routes::known(request.uri().path());
+    let is_guest = matches!(request.extensions().get::<Caller>(), Some(Caller::Guest(_)));
+    let mut response = judged(shared.is_local && !is_guest, request, next).await;
+    if is_guest {
+        response.headers_mut().insert(forward::TABLE, forward::tag(&shared.desk.table()));
+    }
+    shared.meter.answered(path, response.status().as_u16());
+    response
+}
+
+/// What a request comes to that only this machine may make, where `is_local`, and browsers only from it.
+pub(super) async fn judged(is_local: bool, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).filter(|origin| is_local_origin(origin)).cloned();
     let wanted = request.headers().get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
-    let mut response = if shared.is_local && !host_is_local(request.headers()) {
+    let mut response = if is_local && !host_is_local(request.headers()) {
         Fault::host().into_response()
     } else if request.method() == Method::OPTIONS {
         StatusCode::NO_CONTENT.into_response()
@@ -33,7 +46,6 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
     if let Some(origin) = origin {
         allow(response.headers_mut(), origin, wanted);
     }
-    shared.meter.answered(path, response.status().as_u16());
     response
 }
 

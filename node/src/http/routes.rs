@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router, middleware};
@@ -18,6 +18,7 @@ use super::body;
 use super::bounds::Bounds;
 use super::desk::Desk;
 use super::fault::Fault;
+use super::forward;
 use super::guard::guard;
 use super::meter::Meter;
 use super::resume::Origin;
@@ -27,12 +28,13 @@ use super::sse;
 use super::talk::{Events, talk};
 use super::turns::{Client, Turns};
 use crate::clock::{Clock as _, TokioClock};
+use crate::ids::PeerId;
 
 /// Addresses that end in a name.
 const MODEL: &str = "/v1/models/";
 
 /// Addresses, with the methods that each takes.
-const ADDRESSES: [(&str, &str); 7] = [
+const ADDRESSES: [(&str, &str); 9] = [
     ("/v1/models", "GET"),
     ("/v1/chat/completions", "POST"),
     ("/v1/completions", "POST"),
@@ -40,6 +42,8 @@ const ADDRESSES: [(&str, &str); 7] = [
     ("/metrics", "GET"),
     ("/plan", "GET"),
     ("/status", "GET"),
+    ("/table", "GET"),
+    ("/events", "GET"),
 ];
 
 /// What an address is called in figures: any other is one.
@@ -58,8 +62,13 @@ pub struct Api {
 }
 
 /// From where a connection comes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Caller(pub(super) IpAddr);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Caller {
+    /// Over TCP, from there.
+    Address(IpAddr),
+    /// Through the mesh's network: somebody who has its secret.
+    Guest(PeerId),
+}
 
 /// What the routes share.
 pub(super) struct Shared {
@@ -109,6 +118,8 @@ impl Api {
             .route("/metrics", get(metrics))
             .route("/plan", get(plan))
             .route("/status", get(status))
+            .route("/table", get(table))
+            .route("/events", get(super::observing::events))
             .method_not_allowed_fallback(wrong_method)
             .fallback(wrong_path)
             .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
@@ -144,6 +155,16 @@ async fn status(State(shared): State<Arc<Shared>>) -> Response {
 
 async fn plan(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.desk.advice()).into_response()
+}
+
+/// What clients hold; nothing for those who have this version.
+async fn table(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let table = shared.desk.table();
+    let tag = forward::tag(&table);
+    if headers.get(header::IF_NONE_MATCH) == Some(&tag) {
+        return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
+    }
+    ([(header::ETAG, tag)], Json(forward::Shown::of(&table))).into_response()
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
@@ -188,7 +209,7 @@ async fn answer(
 ) -> Result<Response, Fault> {
     let since = shared.clock.now();
     let origin = Origin::read(request.headers())?;
-    let client = Client::of(caller.0, request.headers());
+    let client = Client::of(caller, request.headers());
     let read = move |shared: &Shared, body: &[u8]| match form {
         Form::Chat => asked::chat(body, &*shared.desk, &shared.bounds, origin),
         Form::Completion => asked::completion(body, &*shared.desk, &shared.bounds, origin),

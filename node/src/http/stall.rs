@@ -7,21 +7,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::clock::{Clock as _, TokioClock};
 
 /// A stream on which no write may wait for longer than `patience`.
-pub(super) struct Impatient {
-    stream: TcpStream,
+pub(super) struct Impatient<S> {
+    stream: S,
     clock: TokioClock,
     patience: Duration,
     /// The end of the patience with the write that waits.
     stalled: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
-impl Impatient {
-    pub(super) fn new(stream: TcpStream, clock: TokioClock, patience: Duration) -> Self {
+impl<S> Impatient<S> {
+    pub(super) fn new(stream: S, clock: TokioClock, patience: Duration) -> Self {
         Self { stream, clock, patience, stalled: None }
     }
 
@@ -38,7 +37,7 @@ impl Impatient {
     }
 }
 
-impl AsyncRead for Impatient {
+impl<S: AsyncRead + Unpin> AsyncRead for Impatient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -48,7 +47,7 @@ impl AsyncRead for Impatient {
     }
 }
 
-impl AsyncWrite for Impatient {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Impatient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -3,7 +3,6 @@
 //! asking once. The queue is bounded, and a full one is shared likewise.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use axum::http::{HeaderMap, header};
 use tokio::sync::oneshot;
 
 use super::entropy;
+use super::routes::Caller;
 use crate::clock::{Clock as _, Instant, TokioClock};
 
 /// What the last duration counts in the mean one.
@@ -19,17 +19,19 @@ const NEWEST: f64 = 0.1;
 /// The longest time after which somebody is told to come again, seconds.
 const AGAIN_MAX_S: u32 = 60;
 
-/// Who asks, as far as can be told: by address, and on this machine, where all have the same one, by key.
+/// Who asks, as far as can be told: by where the connection comes from, and on this machine, where all come from one
+/// address, by key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Client {
-    Address(IpAddr),
+    Caller(Caller),
     Key(u64),
 }
 
 impl Client {
-    pub(super) fn of(address: IpAddr, headers: &HeaderMap) -> Self {
-        let key = headers.get(header::AUTHORIZATION).filter(|_| address.is_loopback());
-        key.map_or(Client::Address(address), |key| Client::Key(entropy::digest(key.as_bytes())))
+    pub(super) fn of(caller: Caller, headers: &HeaderMap) -> Self {
+        let is_here = matches!(caller, Caller::Address(address) if address.is_loopback());
+        let key = headers.get(header::AUTHORIZATION).filter(|_| is_here);
+        key.map_or(Client::Caller(caller), |key| Client::Key(entropy::digest(key.as_bytes())))
     }
 }
 
@@ -228,7 +230,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(3600);
 
     fn client(number: u8) -> Client {
-        Client::Address(Ipv4Addr::new(10, 0, 0, number).into())
+        Client::Caller(Caller::Address(Ipv4Addr::new(10, 0, 0, number).into()))
     }
 
     fn turns(running: usize, waiting: usize) -> Arc<Turns> {
@@ -295,10 +297,10 @@ mod tests {
     #[test]
     fn people_on_this_machine_differ_by_their_keys_and_others_by_their_addresses() {
         let with = |key| HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(key))]);
-        let here = IpAddr::from([127, 0, 0, 1]);
+        let here = Caller::Address([127, 0, 0, 1].into());
         assert_ne!(Client::of(here, &with("Bearer a")), Client::of(here, &with("Bearer b")));
-        assert_eq!(Client::of(here, &HeaderMap::new()), Client::Address(here));
-        let there = IpAddr::from([10, 0, 0, 9]);
+        assert_eq!(Client::of(here, &HeaderMap::new()), Client::Caller(here));
+        let there = Caller::Address([10, 0, 0, 9].into());
         assert_eq!(Client::of(there, &with("Bearer a")), Client::of(there, &with("Bearer b")));
     }
 

@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods, reason = "real processes live in real time")]
 
 mod asking;
+mod guests;
 mod models;
+mod observing;
 mod process;
 
 use std::path::Path;

@@ -138,27 +138,7 @@ impl<'a> Start<'a> {
     /// Starts it and waits until it is up, which need not mean that it serves.
     pub(crate) fn up(self) -> Process {
         let home = self.home();
-        let log = std::fs::File::create(home.path().join("log")).unwrap();
-        let mut child = self.command(home.path()).stderr(log).spawn().unwrap();
-        let stdout = child.stdout.take().unwrap();
-        let (sender, line) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = line.recv_timeout(PATIENCE).unwrap_or_default();
-        let Ok(said) = serde_json::from_str::<Value>(&line) else {
-            let _ = child.kill();
-            panic!(
-                "{} did not start: {}",
-                self.name,
-                std::fs::read_to_string(home.path().join("log")).unwrap()
-            );
-        };
-        let api = said["api"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
-        let listen = said["listen"][0].as_str().unwrap_or_default().to_owned();
-        Process { child, home, api, listen, said }
+        Process::start(self.name, self.command(home.path()), home)
     }
 
     /// Starts it where it must fail; gives what it says on stderr and its exit code.
@@ -184,7 +164,57 @@ impl<'a> Start<'a> {
     }
 }
 
+/// The command of a machine that asks these nodes.
+fn asks(nodes: &[&Process], secret: &str, home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_meshwright"));
+    command.arg("client").args(nodes.iter().map(|node| &node.listen));
+    command.args(["--api", "127.0.0.1:0", "--secret", secret, "--json", "--home"]).arg(home);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+/// A machine that only asks these nodes.
+pub(crate) fn client(nodes: &[&Process]) -> Process {
+    let home = tempfile::tempdir().unwrap();
+    Process::start("client", asks(nodes, SECRET, home.path()), home)
+}
+
+/// One that does not know the mesh's secret: what it says on stderr, and its exit code.
+pub(crate) fn stranger(nodes: &[&Process]) -> (String, Option<i32>) {
+    let home = tempfile::tempdir().unwrap();
+    let output = asks(nodes, &"ff".repeat(32), home.path()).stderr(Stdio::piped()).output().unwrap();
+    (String::from_utf8_lossy(&output.stderr).into_owned(), output.status.code())
+}
+
 impl Process {
+    /// Starts it and waits until it says that it is up.
+    fn start(name: &str, mut command: Command, home: tempfile::TempDir) -> Self {
+        let log = std::fs::File::create(home.path().join("log")).unwrap();
+        let mut child = command.stderr(log).spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, line) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = line.recv_timeout(PATIENCE).unwrap_or_default();
+        let Ok(said) = serde_json::from_str::<Value>(&line) else {
+            let _ = child.kill();
+            panic!("{name} did not start: {}", std::fs::read_to_string(home.path().join("log")).unwrap());
+        };
+        let api = said["api"].as_str().unwrap().trim_start_matches("http://").parse().unwrap();
+        let listen = said["listen"][0].as_str().unwrap_or_default().to_owned();
+        Self { child, home, api, listen, said }
+    }
+
+    /// Stops it in the middle of whatever it does, or lets it go on.
+    pub(crate) fn halt(&self, halts: bool) {
+        let signal = if halts { "-STOP" } else { "-CONT" };
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.home.path().join("log")).unwrap_or_default()
     }

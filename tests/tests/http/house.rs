@@ -7,11 +7,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use node::clock::{Clock as _, TokioClock};
-use node::http::{Advice, Api, Bounds, Desk, Health, Meter, ModelHealth, Need, Served, Server, Unserved};
+use node::http::{
+    Advice, Api, Bounds, Desk, Health, Meter, ModelHealth, Need, Observation, Served, Server, Unserved,
+};
 use node::ids::{PeerId, SessionId};
+use node::membership::{Profile, State};
 use node::probe::Silent;
 use node::real::cpu::{CpuEngine, EngineOptions};
 use node::real::text::{ChatTemplate, Tokenizer};
+use node::routing::table::Table;
 use node::transport::{Lane, NetError, Rx, Transport, Tx};
 use node::wire::Frame;
 use node::world::{Doors, World};
@@ -22,8 +26,9 @@ use planner::model::gguf::GgufFile;
 use planner::place::{Ask, Constraints, Objective, Shape};
 use planner::plan::{Epoch, LayerRange, NodeId, Pipeline, Plan, Stage};
 use tests::models;
+use tokio::io::DuplexStream;
 use tokio::runtime::Runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// Tokens that a prompt and its answer may have together.
 pub(crate) const CONTEXT: u32 = 1024;
@@ -75,6 +80,9 @@ impl World for Alone {
     type Probe = Silent;
 }
 
+/// What the node is called in its mesh.
+pub(crate) const PEER: PeerId = PeerId([7; 32]);
+
 /// A model that somebody has and nobody serves.
 pub(crate) const UNSERVED: &str = "unserved";
 
@@ -112,6 +120,16 @@ impl Desk for House {
         let model =
             ModelHealth { id: self.served.id.clone(), serving, sessions, epoch, ..ModelHealth::default() };
         Health { serving, why, node: "house".into(), sessions, models: vec![model], ..Health::default() }
+    }
+
+    fn table(&self) -> Table {
+        let profile = Profile { addresses: vec!["/ip4/127.0.0.1/tcp/1".into()], ..Profile::default() };
+        let state = State { served: vec![self.served.id.clone()], ..State::default() };
+        Table::of(PEER, [(PEER, &profile, &state)])
+    }
+
+    fn observe(&self, _model: Option<&str>) -> Option<Observation> {
+        None
     }
 
     fn advice(&self) -> Vec<Advice> {
@@ -184,6 +202,16 @@ impl House {
             let _ = ended.send(());
         });
         (address, end, over)
+    }
+
+    /// A server for guests that runs as long as what they send their connections by.
+    pub(crate) fn guests(self: &Arc<Self>) -> mpsc::Sender<(PeerId, DuplexStream)> {
+        let (sender, receiver) = mpsc::channel(16);
+        let meter = Arc::new(Meter::new());
+        let api = Api::new(Arc::clone(self) as Arc<dyn Desk>, Bounds::default(), meter, self.clock);
+        let server = self.runtime.block_on(Server::bind(([127, 0, 0, 1], 0).into())).unwrap();
+        self.runtime.spawn(server.with_guests(receiver).run(api, std::future::pending()));
+        sender
     }
 
     /// A server that runs as long as the test.

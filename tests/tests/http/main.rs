@@ -5,6 +5,7 @@
 mod answers;
 mod client;
 mod ending;
+mod forward;
 mod hostile;
 mod house;
 mod likely;

@@ -48,8 +48,13 @@ fn write(page: &mut String, profile: &Profile, model: &Model) -> std::fmt::Resul
     writeln!(page, "\n  so a token of the whole model takes {}, {}", fmt_ms(us / 1e3), rate(1e6 / us))?;
     writeln!(
         page,
-        "  the formula is off by {:.1} % for a token, by {:.1} % in the mean, by {:.1} % at worst:",
+        "  the formula is off by {:.1} % for a token, by {:.1} % in the mean, by {:.1} % at worst;",
         fit.decode_error_percent, fit.mean_error_percent, fit.worst_error_percent
+    )?;
+    writeln!(
+        page,
+        "  of steps of 1 and 8 streams alone it foretells those of 2, 4 and 16 within {:.1} %",
+        fit.unseen_error_percent
     )?;
     let (first, last) = (profile.layers.first, profile.layers.end - 1);
     writeln!(

@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether somebody pressed Ctrl-C since it was last asked.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Interrupt(Arc<AtomicBool>);
+pub(in crate::cli) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
     /// Takes Ctrl-C over from the system and from whoever took it before, for the rest of the program.
-    pub(super) fn listen(&self) {
+    pub(in crate::cli) fn listen(&self) {
         let flag = Arc::clone(&self.0);
         // Where the system refuses, Ctrl-C ends the program, as it would have.
         let _ = ctrlc::set_handler(move || {
@@ -21,12 +21,12 @@ impl Interrupt {
     }
 
     /// Whether it was pressed.
-    pub(super) fn is_set(&self) -> bool {
+    pub(in crate::cli) fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Forgets what was pressed.
-    pub(super) fn clear(&self) {
+    pub(in crate::cli) fn clear(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }

@@ -17,7 +17,7 @@ use std::io::{IsTerminal as _, Read as _};
 
 use planner::model::gguf::GgufFile;
 
-use self::interrupt::Interrupt;
+pub(super) use self::interrupt::Interrupt;
 use self::speaker::Speaker;
 use super::arguments::{Run, SamplingArgs};
 use super::failure::Failure;

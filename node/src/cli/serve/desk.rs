@@ -1,10 +1,11 @@
 //! A node of a mesh as the API sees it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use planner::fleet::Node;
+use planner::fleet::{Device, Node};
 use planner::place::{Candidate, LeftOut, would_help_most};
 use planner::plan::{Plan, Prediction, Stage};
 
@@ -13,13 +14,15 @@ use super::ring::Ring;
 use crate::clock::Clock as _;
 use crate::head::{Replies, Request};
 use crate::http::{
-    Advice, Desk, Health, MachineHealth, ModelHealth, Need, PeerHealth, PlanHealth, Proposal, ReplicaHealth,
-    Served, StageHealth, Unserved, WayHealth,
+    Advice, Desk, Health, MachineHealth, ModelHealth, Need, Observation, PeerHealth, PlanHealth, Proposal,
+    ReplicaHealth, Served, StageHealth, Unserved, WayHealth,
 };
-use crate::membership::Abilities;
+use crate::membership::{self, Abilities};
 use crate::real::p2p::Figures;
 use crate::real::p2p::roster::{Member, Roster};
 use crate::real::p2p::ways::Way;
+use crate::record::{self, Header, Opening};
+use crate::routing::table::Table;
 use crate::routing::{AUTO, Ask, Refusal, Ways, route, view};
 
 /// Tokens of an answer, where a choice depends on it.
@@ -71,6 +74,23 @@ impl Desk for Meshed {
         self.rings().iter().map(|ring| advice(ring)).collect()
     }
 
+    fn table(&self) -> Table {
+        self.net().roster().read(|roster| {
+            let living = roster.members().filter(|member| member.alive);
+            let known = living.map(|member| (member.peer, &member.profile, &member.state));
+            Table::of(roster.own().peer, known)
+        })
+    }
+
+    fn observe(&self, model: Option<&str>) -> Option<Observation> {
+        let is_meant = |ring: &Arc<Ring>| model.is_none_or(|model| ring.served().id == model);
+        let ring = self.rings().into_iter().find(is_meant)?;
+        // From before the layers are looked at: what changes them then is among the lines.
+        let lines = ring.observe();
+        let header = self.net().roster().read(|roster| header(roster, &ring, self.path_of(&ring)));
+        Some(Observation { opening: Opening { now_ns: self.clock().now().0, header }, lines })
+    }
+
     fn health(&self) -> Health {
         let models: Vec<ModelHealth> = self.rings().iter().map(|ring| model(ring)).collect();
         let serving = models.iter().any(|model| model.serving);
@@ -88,6 +108,29 @@ impl Desk for Meshed {
             troubles: self.net().state().read(|state| state.troubles.clone()),
             received: self.net().received().by_kind().map(|(kind, bytes)| (kind.to_owned(), bytes)).into(),
         }
+    }
+}
+
+/// What a record of this node and that model begins with.
+fn header(roster: &Roster, ring: &Ring, gguf: Option<PathBuf>) -> Header {
+    let own = &roster.own().profile;
+    let link = |link: &membership::Link| {
+        let other = roster.member(link.peer)?.profile.name.clone();
+        Some(record::Link {
+            between: (own.name.clone(), other),
+            round_trip_us: f64::from(link.round_trip_us),
+            bytes_per_s: f64::from(link.bytes_per_s),
+        })
+    };
+    let layers = ring.held().map(|(held, _)| held.layers);
+    let node = |device: &Device| record::Node { name: own.name.clone(), device: device.clone(), layers };
+    Header {
+        meshwright_record: record::VERSION,
+        world: "real".into(),
+        model: ring.model.name.clone(),
+        gguf,
+        nodes: own.devices.first().map(node).into_iter().collect(),
+        links: own.links.iter().filter_map(link).collect(),
     }
 }
 

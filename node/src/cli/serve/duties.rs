@@ -175,9 +175,18 @@ fn hear(assigner: &mut Assigner, roster: &Roster, now: Instant, seen: &mut Seen)
     }
 }
 
+/// Sessions that have room here, and at least how many wait for some: heads of this node without any, where it hosts the
+/// model.
 fn load(rings: &[Arc<Ring>]) -> Load {
-    let sessions: usize = rings.iter().map(|ring| ring.node().held().len()).sum();
-    Load { sessions: count(sessions), ..Load::default() }
+    let (mut sessions, mut waiting) = (0, 0);
+    for ring in rings {
+        let held = ring.node().held().len();
+        sessions += held;
+        if ring.held().is_some() {
+            waiting += ring.node().sessions().saturating_sub(held);
+        }
+    }
+    Load { sessions: count(sessions), waiting: count(waiting), ..Load::default() }
 }
 
 fn count(sessions: usize) -> u32 {

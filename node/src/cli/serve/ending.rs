@@ -4,11 +4,11 @@ use tokio::sync::watch;
 
 /// Whether the program was asked to end.
 #[derive(Debug, Clone)]
-pub(super) struct Ending(watch::Receiver<bool>);
+pub(in crate::cli) struct Ending(watch::Receiver<bool>);
 
 impl Ending {
     /// Listens from now on.
-    pub(super) fn listen() -> Self {
+    pub(in crate::cli) fn listen() -> Self {
         let (sender, asked) = watch::channel(false);
         tokio::spawn(async move {
             let mut signals = Signals::new();
@@ -24,7 +24,7 @@ impl Ending {
     }
 
     /// Returns once it was.
-    pub(super) async fn asked(&self) {
+    pub(in crate::cli) async fn asked(&self) {
         // Who listens lives as long as the program.
         let _ = self.0.clone().wait_for(|asked| *asked).await;
     }

@@ -27,18 +27,8 @@ const REMEMBERED_MAX: usize = 64;
 /// [`Failure::Usage`] for an option that makes no sense, [`Failure::Key`] for a key that cannot be read or kept.
 pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
     let key = Key::load_or_create(&home.join("identity.key"))?;
-    let mut join = Vec::new();
-    let mut mesh = None;
-    for text in &asked.join {
-        if text.starts_with(SCHEME) {
-            let invite: Invite = text.parse().map_err(|why| Failure::Usage(format!("--join: {why}")))?;
-            join.extend(invite.addresses);
-            mesh = Some(invite.mesh);
-        } else {
-            join.push(address(text, "--join")?);
-        }
-    }
-    let mesh = match (&asked.secret, mesh) {
+    let (join, invited) = doors(&asked.join)?;
+    let mesh = match (&asked.secret, invited) {
         (Some(text), _) => MeshKey::new(Key::from_seed(secret(text)?)),
         (None, invited) => mesh_of(home, invited)?,
     };
@@ -64,6 +54,56 @@ pub(super) fn config(asked: &Serve, home: &Path) -> Result<NetConfig, Failure> {
         mdns: !asked.no_mdns.unwrap_or(false),
         frame_bytes: Limits::default().frame_bytes,
     })
+}
+
+/// Where members listen, and the mesh that a token among these invites to.
+fn doors(join: &[String]) -> Result<(Vec<Multiaddr>, Option<MeshKey>), Failure> {
+    let (mut doors, mut mesh) = (Vec::new(), None);
+    for text in join {
+        if text.starts_with(SCHEME) {
+            let invite: Invite = text.parse().map_err(|why| Failure::Usage(format!("--join: {why}")))?;
+            doors.extend(invite.addresses);
+            mesh = Some(invite.mesh);
+        } else {
+            doors.push(address(text, "--join")?);
+        }
+    }
+    Ok((doors, mesh))
+}
+
+/// The mesh that a guest may ask, and where its members listen: as given, or as a node with this home remembers. Nothing is
+/// written there.
+///
+/// # Errors
+/// [`Failure::Usage`] where no mesh is known, or none of its members.
+pub(in crate::cli) fn as_guest(
+    join: &[String],
+    given: Option<&str>,
+    home: Option<&Path>,
+) -> Result<(MeshKey, Vec<Multiaddr>), Failure> {
+    let (mut addresses, invited) = doors(join)?;
+    let known = |home: &Path| {
+        let file = home.join("mesh.key");
+        if file.exists() { Key::load_or_create(&file).map(|key| Some(MeshKey::new(key))) } else { Ok(None) }
+    };
+    let mesh = match (given, invited) {
+        (Some(text), _) => Some(MeshKey::new(Key::from_seed(secret(text)?))),
+        (None, Some(mesh)) => Some(mesh),
+        (None, None) => home.map(known).transpose()?.flatten(),
+    };
+    if addresses.is_empty() {
+        addresses = home.map(remembered_addresses).unwrap_or_default();
+    }
+    match mesh {
+        Some(mesh) if !addresses.is_empty() => Ok((mesh, addresses)),
+        Some(_) => Err(Failure::Usage(
+            "where a member listens is not known: give its address, HOST:PORT, behind the token".into(),
+        )),
+        None => Err(Failure::Usage(
+            "give the token of the mesh; `meshwright invite` prints it on a machine that belongs to it"
+                .into(),
+        )),
+    }
 }
 
 /// The mesh that was invited to, or that of before, or a new one; and that from now on.

@@ -10,7 +10,7 @@ use super::asked::LogFormat;
 const LEVEL: &str = "warn,node=info";
 
 /// Begins it. `RUST_LOG` says how much is written.
-pub(super) fn start(format: LogFormat) {
+pub(in crate::cli) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LEVEL));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // It would say on stderr that stderr is full, and panic.

@@ -129,6 +129,12 @@ impl Meshed {
         rings
     }
 
+    /// Where that model's files lie, if on this machine.
+    pub(super) fn path_of(&self, ring: &Ring) -> Option<PathBuf> {
+        let own = self.own.values().find(|own| own.name == ring.name() && ring.has_weights)?;
+        std::path::absolute(&own.opened.path).ok()
+    }
+
     /// Takes part in one of this machine's own models, if it does not yet.
     pub(super) fn take_own(&self, name: &str) -> Result<(), Failure> {
         let Some(own) = self.own.values().find(|own| own.name == name) else { return Ok(()) };

@@ -24,11 +24,12 @@ use std::sync::Arc;
 use planner::fleet::Device;
 use planner::model::gguf::GgufFile;
 
-pub(super) use self::asked::Serve;
-pub(super) use self::home::home;
-pub(super) use self::joining::{PORT, is_port_free, kept_invite};
+pub(super) use self::asked::{LogFormat, Serve};
+pub(super) use self::ending::Ending;
+pub(super) use self::home::{home, home_path};
+pub(super) use self::joining::{PORT, as_guest, is_port_free, kept_invite};
+pub(super) use self::log::start as start_log;
 
-use self::ending::Ending;
 use self::meshed::{Meshed, Own};
 use self::ring::SESSIONS;
 use super::failure::Failure;
@@ -178,7 +179,7 @@ fn stands_by(asked: &Serve, joins: bool) -> bool {
     asked.standby.unwrap_or(asked.model.is_empty() && !joins)
 }
 
-fn address(text: &str) -> Result<SocketAddr, Failure> {
+pub(super) fn address(text: &str) -> Result<SocketAddr, Failure> {
     let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
     found.ok_or_else(|| {
         Failure::Usage(format!(
@@ -230,13 +231,16 @@ fn abilities(file: &GgufFile) -> Abilities {
 async fn run(prepared: Prepared) -> Result<(), Failure> {
     // Before anything is loaded, so that a port that is taken is known at once.
     let address = prepared.address;
-    let server = Server::bind(address).await.map_err(|cause| Failure::Listen { address, cause })?;
+    let mut server = Server::bind(address).await.map_err(|cause| Failure::Listen { address, cause })?;
     let ending = Ending::listen();
     #[expect(clippy::disallowed_methods, reason = "here the node's clock is made")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
     let profile = profile(&prepared)?;
     let Prepared { asked, home, net, own, stands_by, .. } = prepared;
     let net = Net::start(net, profile)?;
+    if let Some(questions) = net.questions() {
+        server = server.with_guests(questions);
+    }
     let files = own.iter().map(|own| (own.opened.fingerprint, own.opened.file.parts.clone()));
     net.show(files.collect());
     let meshed = Meshed::start(&asked, &home, net, own, clock)?;

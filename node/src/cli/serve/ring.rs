@@ -9,7 +9,7 @@ use planner::model::Model;
 use planner::place::{Ask, Constraints, Objective, Placement, Refusal, Shape, place};
 use planner::plan::{LayerRange, Stage};
 use tokio::sync::futures::OwnedNotified;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::asides::{Asides, Results};
 use crate::clock::{Clock as _, Instant, TokioClock};
@@ -17,7 +17,7 @@ use crate::control::Least;
 use crate::engine::{Engine, EngineError, Work};
 use crate::head::{Replies, Request};
 use crate::http::Served;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, Token};
 use crate::limits::Limits;
 use crate::membership::{Fingerprint, Held};
 use crate::node::{NodeConfig, NodeHandle, start};
@@ -27,6 +27,7 @@ use crate::real::cpu::{CpuEngine, EngineOptions};
 use crate::real::p2p::Net;
 use crate::real::p2p::roster::Roster;
 use crate::real::p2p::streams::P2p;
+use crate::record::Line;
 use crate::switch::Branch;
 use crate::world::{Doors, World};
 
@@ -142,12 +143,33 @@ impl Engine for Watched {
     }
 }
 
-/// Writes what happens into the log.
-#[derive(Debug, Clone, Copy)]
-struct Log;
+/// Writes what happens into the log, and tells whoever observes.
+#[derive(Debug, Clone)]
+struct Log {
+    node: Arc<str>,
+    observers: broadcast::Sender<Line>,
+}
+
+/// Events that an observer may be behind before it loses some.
+const BEHIND_MAX: usize = 8192;
+
+impl Log {
+    fn tell(&self, at: Instant, event: &Event) {
+        if self.observers.receiver_count() == 0 {
+            return;
+        }
+        let mut event = event.clone();
+        if let Event::Emitted { token, .. } = &mut event {
+            *token = Token(0);
+        }
+        // Nobody may be there any more.
+        let _ = self.observers.send(Line { at_ns: at.0, node: self.node.to_string(), event });
+    }
+}
 
 impl Probe for Log {
-    fn on(&self, _at: Instant, event: Event) {
+    fn on(&self, at: Instant, event: Event) {
+        self.tell(at, &event);
         match &event {
             Event::Emitted { .. } | Event::StepBegan { .. } | Event::StepEnded { .. } => {
                 tracing::trace!(?event)
@@ -192,6 +214,7 @@ pub(super) struct Ring {
     /// How many other machines the cuts that were asked for need.
     waits_for: usize,
     failed: watch::Receiver<Option<String>>,
+    observers: broadcast::Sender<Line>,
     clock: TokioClock,
 }
 
@@ -205,7 +228,12 @@ impl Ring {
         let (failed, told) = watch::channel(None);
         let files: BTreeMap<_, _> = weights.map(|path| (model.name.clone(), path)).into_iter().collect();
         let engine = Watched { engine: CpuEngine::new(files, options), failed };
-        let doors = Doors::<Real> { transport, engine, clock, probe: Log, seed: 0 };
+        let observers = broadcast::Sender::new(BEHIND_MAX);
+        let probe = Log {
+            node: net.roster().read(|roster| roster.own().profile.name.as_str().into()),
+            observers: observers.clone(),
+        };
+        let doors = Doors::<Real> { transport, engine, clock, probe, seed: 0 };
         let model = Arc::new(model);
         let view = Arc::new(net.roster().read(|roster| roster.view(&fingerprint, &name)));
         let config = NodeConfig {
@@ -232,8 +260,14 @@ impl Ring {
             is_pinned,
             waits_for,
             failed: told,
+            observers,
             clock,
         })
+    }
+
+    /// What happens from now on.
+    pub(super) fn observe(&self) -> broadcast::Receiver<Line> {
+        self.observers.subscribe()
     }
 
     /// The members are these now.

@@ -90,7 +90,7 @@ pub(super) fn ask<T: serde::de::DeserializeOwned>(api: &str, path: &str) -> Resu
 }
 
 /// `127.0.0.1:9337` of `http://127.0.0.1:9337/v1`.
-fn host(api: &str) -> Result<&str, Failure> {
+pub(super) fn host(api: &str) -> Result<&str, Failure> {
     let rest = api.strip_prefix("http://").unwrap_or(api);
     let host = rest.split('/').next().unwrap_or_default();
     if host.contains("://") || rest.contains("://") || !host.contains(':') {

@@ -1,6 +1,9 @@
 //! How members meet. On every connection each side opens a stream to the other and proves that it has the mesh's secret.
 //! Whoever proves nothing is told why nobody talks to it, and cut off. What members have to tell each other goes over the
 //! membership's own streams; this one stays open as long as they are connected.
+//!
+//! A guest proves the same and says that it only asks: its streams are closed when both have heard each other, so that
+//! an idle connection ends by itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
 use super::state::Shared;
+use crate::clock::{Clock as _, TokioClock};
 use crate::ids::PeerId;
 
 /// The protocol of meetings.
@@ -32,6 +36,8 @@ enum Word {
     Hello { proof: Vec<u8> },
     /// The answer to a hello that proves nothing.
     Refused(String),
+    /// The same as a hello, by who only asks.
+    Guest { proof: Vec<u8> },
 }
 
 /// How a meeting ended.
@@ -49,7 +55,7 @@ pub(super) enum Ended {
 }
 
 async fn say<S: AsyncWrite + Unpin + Send>(
-    shared: &Shared,
+    clock: &TokioClock,
     stream: &mut S,
     word: &Word,
 ) -> Result<(), Ended> {
@@ -61,7 +67,7 @@ async fn say<S: AsyncWrite + Unpin + Send>(
         stream.write_all(&bytes).await?;
         stream.flush().await
     };
-    match shared.within(SEND_WITHIN, sending).await {
+    match clock.timeout_at(clock.now().after(SEND_WITHIN), sending).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(Ended::Gone),
     }
@@ -93,7 +99,7 @@ pub(super) async fn greet(shared: Arc<Shared>, peer: PeerId) -> Ended {
     let Ok(Some(stream)) = opening else { return Ended::Garbage("it has no meeting protocol") };
     let (mut heard, mut said) = tokio::io::split(stream.compat());
     let proof = shared.mesh.proof(shared.me, peer);
-    if let Err(ended) = say(&shared, &mut said, &Word::Hello { proof }).await {
+    if let Err(ended) = say(&shared.clock, &mut said, &Word::Hello { proof }).await {
         return ended;
     }
     match listen(&mut heard).await {
@@ -106,22 +112,56 @@ pub(super) async fn greet(shared: Arc<Shared>, peer: PeerId) -> Ended {
 /// The other half: hears a peer's proof, and waits for the end. Gives why it ended.
 pub(super) async fn hear(shared: Arc<Shared>, peer: PeerId, stream: libp2p::Stream) -> Ended {
     let mut stream = stream.compat();
-    match shared.within(HELLO_WITHIN, listen(&mut stream)).await {
-        Ok(Ok(Word::Hello { proof })) if shared.mesh.is_proof(peer, shared.me, &proof) => shared.admit(peer),
-        Ok(Ok(Word::Hello { .. })) => {
+    let word = match shared.within(HELLO_WITHIN, listen(&mut stream)).await {
+        Ok(Ok(word)) => word,
+        Ok(Err(ended)) => return ended,
+        Err(_) => return Ended::Garbage("no hello in time"),
+    };
+    let is_proof = |proof: &[u8]| shared.mesh.is_proof(peer, shared.me, proof);
+    match word {
+        Word::Hello { proof } if is_proof(&proof) => shared.admit(peer),
+        Word::Guest { proof } if is_proof(&proof) => {
+            shared.welcome(peer);
+            let _ = shared.within(super::state::CLOSING, stream.get_mut().close()).await;
+            return Ended::Gone;
+        }
+        Word::Hello { .. } | Word::Guest { .. } => {
             let why = "this mesh is closed, and the caller has no invite to it: ask a member for a token"
                 .to_owned();
-            let _ = say(&shared, &mut stream, &Word::Refused(why)).await;
+            let _ = say(&shared.clock, &mut stream, &Word::Refused(why)).await;
             let _ = shared.within(super::state::CLOSING, stream.get_mut().close()).await;
             return Ended::Refused("it has no invite to this mesh".into());
         }
-        Ok(Ok(_)) => return Ended::Garbage("no hello"),
-        Ok(Err(ended)) => return ended,
-        Err(_) => return Ended::Garbage("no hello in time"),
+        Word::Refused(_) => return Ended::Garbage("no hello"),
     }
     match listen(&mut stream).await {
         Ok(_) => Ended::Garbage("a second hello"),
         Err(ended) => ended,
+    }
+}
+
+/// A guest's word to a member: its proof. Returns when the member has let it in, or is gone.
+///
+/// # Errors
+/// Why it was turned away.
+pub(super) async fn visit(clock: &TokioClock, proof: Vec<u8>, stream: libp2p::Stream) -> Result<(), Ended> {
+    let mut stream = stream.compat();
+    say(clock, &mut stream, &Word::Guest { proof }).await?;
+    match clock.timeout_at(clock.now().after(HELLO_WITHIN), listen(&mut stream)).await {
+        Ok(Ok(Word::Refused(why))) => Err(Ended::Refused(why.chars().take(200).collect())),
+        Ok(Ok(_)) => Err(Ended::Garbage("an answer that was not asked for")),
+        Ok(Err(Ended::Gone)) => Ok(()),
+        Ok(Err(ended)) => Err(ended),
+        Err(_) => Err(Ended::Garbage("no answer to a guest's word in time")),
+    }
+}
+
+/// The proof that a peer sends over a stream that it has opened.
+pub(super) async fn proof_of(clock: &TokioClock, stream: libp2p::Stream) -> Option<Vec<u8>> {
+    let mut stream = stream.compat();
+    match clock.timeout_at(clock.now().after(HELLO_WITHIN), listen(&mut stream)).await {
+        Ok(Ok(Word::Hello { proof })) => Some(proof),
+        _ => None,
     }
 }
 

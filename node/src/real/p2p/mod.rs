@@ -2,7 +2,7 @@
 //!
 //! * [`identity`]: who a node is. [`invite`]: the secret of a mesh, and tokens.
 //! * `company`: the membership. [`roster`]: what it knows of all members, and the fleet that makes.
-//! * `meeting`: how members prove that they are. `headers`: what a machine without a model's files needs to speak for it.
+//! * `meeting`: how members prove that they are. [`guest`]: who only asks. `headers`: what a machine without a model's files needs to speak for it.
 //! * [`ways`]: TCP and QUIC. `probing`: how fast they are. `choosing`: the better one. `moving`: lanes change over to it.
 //! * `swarm`: connections, on a thread of their own, and `calling`. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
 //!   looked at.
@@ -10,6 +10,7 @@
 mod calling;
 mod choosing;
 mod company;
+pub mod guest;
 mod headers;
 pub mod identity;
 pub mod invite;
@@ -108,11 +109,20 @@ pub enum NetError {
     Setup(String),
 }
 
+/// A stream over which somebody asks the API, in HTTP.
+pub type Question = (PeerId, Compat<libp2p::Stream>);
+
+/// Such streams that wait to be taken.
+const QUESTIONS_MAX: usize = 64;
+
+type Questions = std::sync::Mutex<Option<mpsc::Receiver<Question>>>;
+
 /// The network of a node. It ends with this.
 pub struct Net {
     transport: P2p,
     switch: Switch<P2p>,
     company: Arc<Company>,
+    questions: Questions,
     announce: Announce,
     files: Files,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -135,13 +145,18 @@ impl Net {
         let thread = std::thread::Builder::new().name("network".into()).spawn(body);
         let thread = thread.map_err(|why| NetError::Setup(why.to_string()))?;
         let up = started.recv().map_err(|_| NetError::Setup("its thread ended".into()))??;
-        let Up { transport, switch, company } = up;
-        Ok(Self { transport, switch, company, announce, files, thread: Some(thread), end })
+        let Up { transport, switch, company, questions } = up;
+        Ok(Self { transport, switch, company, questions, announce, files, thread: Some(thread), end })
     }
 
     /// The network for what concerns one model, until that and its clones are dropped; `None` where somebody has it.
     pub fn branch(&self, model: &Fingerprint) -> Option<Branch<P2p>> {
         self.switch.branch(Channel(*model))
+    }
+
+    /// Streams over which guests and members ask the API. Whoever takes them first has them; dropped ones are closed.
+    pub fn questions(&self) -> Option<mpsc::Receiver<Question>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The runtime of the network's thread. What runs there hands frames over without waking another thread; it must not
@@ -273,6 +288,7 @@ struct Up {
     transport: P2p,
     switch: Switch<P2p>,
     company: Arc<Company>,
+    questions: Questions,
 }
 
 fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driver, Tasks), NetError> {
@@ -302,7 +318,8 @@ fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driv
     });
     let (order, orders) = mpsc::channel(64);
     let (queue, incoming) = mpsc::channel(INCOMING_MAX);
-    let tasks = listen_to(&shared, &order, &queue, files)
+    let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
+    let tasks = listen_to(&shared, &order, &queue, &asked, files)
         .map_err(|_| NetError::Setup("a protocol is spoken twice".into()))?
         .into_iter()
         .chain([
@@ -318,7 +335,12 @@ fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driv
     tasks.push(tokio::spawn(switch.clone().run(clock)));
     tasks.push(tokio::spawn(company::tell(Arc::clone(&shared), Arc::clone(&company))));
     let doors = calling::doors(join, remembered);
-    Ok((Up { transport, switch, company }, Driver::new(swarm, shared, (order, orders), doors, only), tasks))
+    let questions = std::sync::Mutex::new(Some(questions));
+    Ok((
+        Up { transport, switch, company, questions },
+        Driver::new(swarm, shared, (order, orders), doors, only),
+        tasks,
+    ))
 }
 
 /// Takes the streams of every protocol.
@@ -326,13 +348,18 @@ fn listen_to(
     shared: &Arc<Shared>,
     order: &mpsc::Sender<Order>,
     queue: &mpsc::Sender<Incoming>,
+    asked: &mpsc::Sender<Question>,
     files: Files,
 ) -> Result<Tasks, libp2p_stream::AlreadyRegistered> {
     let (mut tasks, doors) = (Tasks::new(), &shared.doors);
     for lane in Lane::ALL {
         let streams = doors.accept(&streams::protocol(lane))?;
-        tasks.push(tokio::spawn(sort(Arc::clone(shared), lane, streams, queue.clone())));
+        let made = move |peer, stream| (peer, lane, stream);
+        tasks.push(tokio::spawn(sort(Arc::clone(shared), streams, queue.clone(), is_member, made)));
     }
+    let questions = doors.accept(&guest::ASKING)?;
+    let made = |peer, stream: libp2p::Stream| (peer, stream.compat());
+    tasks.push(tokio::spawn(sort(Arc::clone(shared), questions, asked.clone(), may_ask, made)));
     let meetings = doors.accept(&meeting::MEETING)?;
     tasks.push(tokio::spawn(meet(Arc::clone(shared), meetings, order.clone())));
     let probes = doors.accept(&probing::PROBING)?;
@@ -341,8 +368,8 @@ fn listen_to(
     tasks.push(tokio::spawn(choosing::agree(Arc::clone(shared), decisions, order.clone())));
     let moving = doors.accept(&moving::MOVING)?;
     tasks.push(tokio::spawn(moving::take(Arc::clone(shared), moving)));
-    let asked = doors.accept(&headers::HEADERS)?;
-    tasks.push(tokio::spawn(headers::answer(Arc::clone(shared), asked, files)));
+    let wanted = doors.accept(&headers::HEADERS)?;
+    tasks.push(tokio::spawn(headers::answer(Arc::clone(shared), wanted, files)));
     Ok(tasks)
 }
 
@@ -359,32 +386,45 @@ fn root(error: &dyn std::error::Error) -> String {
 /// Streams of peers that have not proved yet that they are members: they may be doing so just now.
 const UNPROVED_MAX: usize = 64;
 
-/// Hands members' streams of one lane to the node. Others' are dropped.
-async fn sort(shared: Arc<Shared>, lane: Lane, mut streams: Arrivals, queue: mpsc::Sender<Incoming>) {
+/// Hands streams of those that `may` open them to the node, as `made` makes them. Others' are dropped.
+async fn sort<T: Send + 'static>(
+    shared: Arc<Shared>,
+    mut streams: Arrivals,
+    queue: mpsc::Sender<T>,
+    may: fn(&NetState, &PeerId) -> bool,
+    made: impl Fn(PeerId, libp2p::Stream) -> T + Copy + Send + 'static,
+) {
     let mut unproved = tokio::task::JoinSet::new();
     while let Some((peer, _, stream)) = streams.next().await {
         let Some(peer) = our_name(&peer) else { continue };
         while unproved.try_join_next().is_some() {}
-        if shared.is_member(peer) {
-            hand_over(&queue, (peer, lane, stream));
+        if may(&shared.state.borrow(), &peer) {
+            hand_over(&queue, peer, made(peer, stream));
         } else if unproved.len() < UNPROVED_MAX {
             let (shared, queue) = (Arc::clone(&shared), queue.clone());
             unproved.spawn(async move {
                 let mut state = shared.state.subscribe();
-                let proved = async { state.wait_for(|state| state.members.contains(&peer)).await.is_ok() };
+                let proved = async { state.wait_for(|state| may(state, &peer)).await.is_ok() };
                 if shared.within(meeting::HELLO_WITHIN, proved).await == Ok(true) {
-                    hand_over(&queue, (peer, lane, stream));
+                    hand_over(&queue, peer, made(peer, stream));
                 }
             });
         }
     }
 }
 
-fn hand_over(queue: &mpsc::Sender<Incoming>, stream: Incoming) {
-    let peer = stream.0;
+fn hand_over<T>(queue: &mpsc::Sender<T>, peer: PeerId, stream: T) {
     if queue.try_send(stream).is_err() {
         tracing::warn!(?peer, "more streams than this node takes at once");
     }
+}
+
+fn is_member(state: &NetState, peer: &PeerId) -> bool {
+    state.members.contains(peer)
+}
+
+fn may_ask(state: &NetState, peer: &PeerId) -> bool {
+    state.members.contains(peer) || state.guests.contains(peer)
 }
 
 /// Works on members' streams, `most` of them at once and each for so long at most. Others' are dropped.

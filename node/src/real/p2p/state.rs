@@ -45,6 +45,8 @@ pub struct NetState {
     pub listening: Vec<Multiaddr>,
     /// Members that are connected and have proved that they are.
     pub members: BTreeSet<PeerId>,
+    /// Peers that are connected and only ask. Nothing of them is remembered when they are gone.
+    pub guests: BTreeSet<PeerId>,
     /// How each peer is connected, member or not.
     pub connections: BTreeMap<PeerId, Connection>,
     /// Why a member turned this node away, until another one does not.
@@ -90,6 +92,16 @@ impl Shared {
         if new {
             tracing::info!(peer = ?peer, name = self.name(peer), "member connected");
         }
+    }
+
+    /// The peer has proved that it may ask, and will do nothing else.
+    pub(super) fn welcome(&self, peer: PeerId) {
+        self.state.send_if_modified(|state| state.guests.insert(peer));
+        tracing::debug!(?peer, "guest connected");
+    }
+
+    pub(super) fn is_guest(&self, peer: PeerId) -> bool {
+        self.state.borrow().guests.contains(&peer)
     }
 
     /// A connection to it is there.
@@ -148,6 +160,7 @@ impl Shared {
         let mut was_member = false;
         self.state.send_modify(|state| {
             state.connections.remove(&peer);
+            state.guests.remove(&peer);
             was_member = state.members.remove(&peer);
         });
         if was_member {

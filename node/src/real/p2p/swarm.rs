@@ -53,12 +53,7 @@ pub(super) fn build(key: &Key, mdns: bool) -> Result<Swarm<Behaviour>, String> {
         .with_max_pending_outgoing(Some(128))
         .with_max_established_incoming(Some(4096))
         .with_max_established_per_peer(Some(4));
-    let builder = libp2p::SwarmBuilder::with_existing_identity(key.pair())
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|why| why.to_string())?
-        .with_quic();
-    let behaviour = |pair: &libp2p::identity::Keypair| {
+    built(key, |pair| {
         let config = identify::Config::new("/meshwright/1".into(), pair.public())
             .with_agent_version(concat!("meshwright/", env!("CARGO_PKG_VERSION")).into());
         let found =
@@ -72,7 +67,19 @@ pub(super) fn build(key: &Key, mdns: bool) -> Result<Swarm<Behaviour>, String> {
             limits: connection_limits::Behaviour::new(limits),
             mdns: Toggle::from(found.and_then(Result::ok)),
         }
-    };
+    })
+}
+
+/// A swarm over TCP and QUIC that behaves so.
+pub(super) fn built<B: NetworkBehaviour>(
+    key: &Key,
+    behaviour: impl FnOnce(&libp2p::identity::Keypair) -> B,
+) -> Result<Swarm<B>, String> {
+    let builder = libp2p::SwarmBuilder::with_existing_identity(key.pair())
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|why| why.to_string())?
+        .with_quic();
     let builder = builder.with_behaviour(behaviour).map_err(|why| why.to_string())?;
     Ok(builder.with_swarm_config(|config| config.with_idle_connection_timeout(IDLE)).build())
 }
@@ -163,6 +170,8 @@ impl Driver {
     fn obey(&mut self, order: Order) {
         match order {
             Order::CutOff(peer) => self.cut_off(peer),
+            // A guest's meeting is over when both have said their word.
+            Order::Met(peer, _) if self.shared.is_guest(peer) => {}
             Order::Met(peer, ended) => {
                 if let Ended::Refused(why) = &ended {
                     self.shared.refused(why);
@@ -439,7 +448,7 @@ impl Driver {
         let mut next: Option<Instant> = None;
         for (peer, connected) in &mut self.connected {
             let Some(until) = connected.prove_until else { continue };
-            if shared.is_member(*peer) {
+            if shared.is_member(*peer) || shared.is_guest(*peer) {
                 connected.prove_until = None;
             } else if until <= now {
                 strangers.push(*peer);
