@@ -28,3 +28,7 @@ dst seeds="1..1000":
 # Criterion benches: planner, worlds, kernels.
 bench:
     cargo bench -p bench
+
+# The engine on libtorch: fetches PyTorch's half for the processor (0.5 GB), and runs its suite.
+torch:
+    eval "$(tests/scripts/fetch-torch --env)" && cargo test --workspace --features tests/libtorch --test torch

@@ -3,13 +3,62 @@
 use node::engine::{EngineError, Input, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
 use node::real::cpu::{EngineOptions, Model};
+use node::real::model::{self, Backend};
 use node::wire::Payload;
 use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
+/// A range of layers on any device.
+pub trait Stage {
+    /// Runs one step.
+    fn step(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>>;
+    /// Forgets positions from `len` on.
+    fn truncate(&mut self, session: SessionId, len: u32);
+    /// Lets session `to` begin as `from` did.
+    fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32;
+    /// Tokens of the vocabulary.
+    fn vocab(&self) -> usize;
+}
+
+impl<B: Backend> Stage for model::Model<B> {
+    fn step(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
+        self.step(batch)
+    }
+
+    fn truncate(&mut self, session: SessionId, len: u32) {
+        self.truncate(session, len);
+    }
+
+    fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32 {
+        self.fork(from, to, len)
+    }
+
+    fn vocab(&self) -> usize {
+        self.vocab()
+    }
+}
+
+impl<S: Stage + ?Sized> Stage for Box<S> {
+    fn step(&mut self, batch: &[Work]) -> Vec<Result<WorkOut, EngineError>> {
+        (**self).step(batch)
+    }
+
+    fn truncate(&mut self, session: SessionId, len: u32) {
+        (**self).truncate(session, len);
+    }
+
+    fn fork(&mut self, from: SessionId, to: SessionId, len: u32) -> u32 {
+        (**self).fork(from, to, len)
+    }
+
+    fn vocab(&self) -> usize {
+        (**self).vocab()
+    }
+}
+
 /// The stages, first to last.
-pub struct Chain {
-    stages: Vec<Model>,
+pub struct Chain<S: Stage = Model> {
+    stages: Vec<S>,
 }
 
 /// Tokens of one session in a step, and what is wanted after them.
@@ -25,18 +74,27 @@ pub struct Part {
     pub want: Want,
 }
 
-impl Chain {
+impl Chain<Model> {
     /// Loads the model cut before each layer of `cuts`.
     ///
     /// # Panics
     /// Where it cannot be loaded, which fails the test.
     pub fn load(file: &GgufFile, cuts: &[u32], options: &EngineOptions) -> Self {
+        Self::of(file, cuts, |_, range| Model::load(file, range, options).expect("a sound model"))
+    }
+}
+
+impl<S: Stage> Chain<S> {
+    /// The model cut before each layer of `cuts`, `load` given each stage's number and range.
+    ///
+    /// # Panics
+    /// Where it cannot be loaded, which fails the test.
+    pub fn of(file: &GgufFile, cuts: &[u32], mut load: impl FnMut(usize, LayerRange) -> S) -> Self {
         let layers = file.model().expect("a model").layer_count();
         let firsts = std::iter::once(0).chain(cuts.iter().copied());
         let ends = cuts.iter().copied().chain(std::iter::once(layers));
-        let load =
-            |(first, end)| Model::load(file, LayerRange::new(first, end), options).expect("a sound model");
-        Self { stages: firsts.zip(ends).map(load).collect() }
+        let ranges = firsts.zip(ends).map(|(first, end)| LayerRange::new(first, end));
+        Self { stages: ranges.enumerate().map(|(index, range)| load(index, range)).collect() }
     }
 
     /// One step through all stages; the results are in the order of `parts`.
@@ -91,12 +149,12 @@ impl Chain {
 
     /// Lets session `to` begin as `from` did.
     pub fn fork(&mut self, from: u64, to: u64, len: u32) -> u32 {
-        let fork = |stage: &mut Model| stage.fork(SessionId(from), SessionId(to), len);
+        let fork = |stage: &mut S| stage.fork(SessionId(from), SessionId(to), len);
         self.stages.iter_mut().map(fork).min().unwrap_or(0)
     }
 
     /// The stages.
-    pub fn stages(&mut self) -> &mut [Model] {
+    pub fn stages(&mut self) -> &mut [S] {
         &mut self.stages
     }
 

@@ -6,7 +6,7 @@ use node::engine::Want;
 use node::real::text::Tokenizer;
 use planner::model::gguf::GgufFile;
 
-use crate::chain::{Chain, Part, values};
+use crate::chain::{Chain, Part, Stage, values};
 
 /// Tokens of a piece; each is read from an empty cache, and its second half is looked at.
 pub const CONTEXT: usize = 512;
@@ -38,7 +38,7 @@ pub fn pieces(file: &GgufFile) -> Vec<Vec<u32>> {
 ///
 /// # Panics
 /// Where the model refuses it, which fails the test.
-pub fn second_half(chain: &mut Chain, piece: &[u32], mut see: impl FnMut(&[f32], u32)) {
+pub fn second_half<S: Stage>(chain: &mut Chain<S>, piece: &[u32], mut see: impl FnMut(&[f32], u32)) {
     let (half, vocab) = (piece.len() / 2, chain.vocab());
     let part = |start: usize, tokens: &[u32], want| Part {
         session: 1,

@@ -26,6 +26,7 @@ pub mod streams;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use node::real::kernels::Level;
 use node::real::profile::{self, Profile, ProfileError};
 use planner::cost::constants::{RING, Software};
 use planner::model::Model;
@@ -116,7 +117,7 @@ impl Common {
 
     /// This machine with that model: what was measured before, or measured now and kept among the results.
     fn profile(&self, file: &GgufFile) -> Result<Profile, ProfileError> {
-        let options = profile::Options { threads: self.threads, ..profile::Options::default() };
+        let options = profile::Options::on_cpu(self.threads, Level::best());
         profile::cached(file, &options, Some(&self.out), self.fresh)
     }
 

@@ -12,6 +12,7 @@ use super::observe::Observe;
 use super::plan::Plan;
 use super::serve::Serve;
 use super::status::Status;
+use crate::real::any::Device;
 use crate::real::kernels::Level;
 
 const EXAMPLES: &str = "\
@@ -98,6 +99,58 @@ pub(super) struct Machine {
     /// Compute with weights widened to f32: many times slower, for comparing.
     #[arg(long)]
     pub(super) f32: bool,
+    #[command(flatten)]
+    pub(super) which: Which,
+}
+
+/// Which engine, and where it computes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+#[command(next_help_heading = "Machine")]
+pub(super) struct Which {
+    /// What computes: our own engine on the processor, or libtorch, on a GPU where there is one.
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "cpu", env = "MESHWRIGHT_ENGINE")]
+    pub(super) engine: EngineName,
+    /// Where libtorch computes: auto, cpu, cuda or cuda:1.
+    #[arg(long, value_name = "DEVICE", default_value_t, env = "MESHWRIGHT_DEVICE")]
+    pub(super) device: DeviceName,
+}
+
+/// The engines, as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum EngineName {
+    /// Our own, on the processor.
+    #[default]
+    Cpu,
+    /// On libtorch: CUDA, or the processor.
+    Torch,
+}
+
+/// A device of libtorch, as typed. A program without libtorch reads it all the same, to say that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct DeviceName(pub(super) Device);
+
+impl std::str::FromStr for DeviceName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse().map(Self)
+    }
+}
+
+impl TryFrom<String> for DeviceName {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
 }
 
 /// The kernels' levels, as typed.
@@ -240,6 +293,8 @@ pub(super) struct Profile {
     /// Instructions to compute with, at most.
     #[arg(long, value_enum, value_name = "LEVEL", default_value = "best")]
     pub(super) level: LevelName,
+    #[command(flatten)]
+    pub(super) which: Which,
     /// Keep the profile in this directory [default: `meshwright` in the user's configuration directory].
     #[arg(long, value_name = "DIR", env = "MESHWRIGHT_HOME")]
     pub(super) home: Option<PathBuf>,

@@ -8,6 +8,8 @@ use planner::units::fmt_bytes;
 use serde::Serialize;
 
 use super::failure::Failure;
+#[cfg(feature = "libtorch")]
+use super::figures::plural;
 use super::models::runnable;
 use super::serve::{PORT, is_port_free};
 use super::status::ask;
@@ -59,7 +61,7 @@ fn finding(what: &'static str, grade: Grade, words: impl Into<String>) -> Findin
 
 pub(super) fn doctor(asked: &Doctor) -> Result<(), Failure> {
     let running: Option<Health> = ask(&asked.api, "/status").ok();
-    let mut findings = vec![processor(), home(asked.home.as_deref())];
+    let mut findings = vec![processor(), torch(), home(asked.home.as_deref())];
     findings.push(models(&asked.dir)?);
     findings.push(api(&asked.api, running.as_ref()));
     findings.push(network(running.is_some()));
@@ -97,6 +99,24 @@ fn processor() -> Finding {
         }
         _ => finding("machine", Grade::Good, words),
     }
+}
+
+#[cfg(feature = "libtorch")]
+fn torch() -> Finding {
+    use crate::real::torch::{cuda_devices, why_no_cuda};
+
+    match why_no_cuda() {
+        None => {
+            let words = format!("{} by CUDA, for --engine torch", plural(cuda_devices() as u64, "GPU"));
+            finding("libtorch", Grade::Good, words)
+        }
+        Some(why) => finding("libtorch", Grade::Note, format!("on the processor alone: {why}")),
+    }
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn torch() -> Finding {
+    finding("libtorch", Grade::Good, "not built in; only GPUs need it, docs/libtorch.md says how")
 }
 
 fn home(asked: Option<&Path>) -> Finding {

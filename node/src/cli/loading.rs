@@ -9,9 +9,10 @@ use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 
 use super::Stopwatch;
-use super::arguments::Machine;
+use super::arguments::{DeviceName, EngineName, Machine};
 use super::failure::Failure;
-use crate::real::cpu::{EngineOptions, Model, Residual};
+use crate::real::any::{AnyModel, AnyOptions};
+use crate::real::cpu::{EngineOptions, Residual};
 use crate::real::kernels::Precision;
 
 /// How often the bar moves.
@@ -19,20 +20,65 @@ const TICK: Duration = Duration::from_millis(80);
 
 /// A loaded model, and what loading took.
 pub(super) struct Loaded {
-    pub(super) model: Model,
+    pub(super) model: AnyModel,
     pub(super) seconds: f64,
 }
 
 /// The engine's options from the command line.
-pub(super) fn options(machine: &Machine, threads: usize, context: u32) -> EngineOptions {
-    EngineOptions {
-        threads,
-        level: machine.level.level(),
-        precision: if machine.f32 { Precision::F32 } else { Precision::Quantised },
-        residual: if machine.f32 { Residual::F32 } else { Residual::default() },
-        context_max: context,
-        ..EngineOptions::default()
+///
+/// # Errors
+/// [`Failure::Usage`] for an engine that this program was built without, or a device that is not of the engine.
+pub(super) fn options(machine: &Machine, threads: usize, context: u32) -> Result<AnyOptions, Failure> {
+    let precision = if machine.f32 { Precision::F32 } else { Precision::Quantised };
+    let residual = if machine.f32 { Residual::F32 } else { Residual::default() };
+    match machine.which.engine {
+        EngineName::Cpu if machine.which.device != DeviceName::default() => {
+            let why = "--device is for --engine torch: the CPU engine computes on the processor";
+            Err(Failure::Usage(why.into()))
+        }
+        EngineName::Cpu => {
+            let level = machine.level.level();
+            let usual = EngineOptions::default();
+            Ok(EngineOptions { threads, level, precision, residual, context_max: context, ..usual }.into())
+        }
+        EngineName::Torch => torch(machine.which.device, threads, precision, residual, context),
     }
+}
+
+#[cfg(feature = "libtorch")]
+fn torch(
+    device: DeviceName,
+    threads: usize,
+    precision: Precision,
+    residual: Residual,
+    context: u32,
+) -> Result<AnyOptions, Failure> {
+    use crate::real::torch::{Device, TorchOptions, why_no_cuda};
+
+    static SAID: std::sync::Once = std::sync::Once::new();
+    if device == DeviceName::default()
+        && let Some(why) = why_no_cuda()
+    {
+        SAID.call_once(|| note!("libtorch computes on the processor: {why}"));
+    }
+    let device: Device = device.0;
+    let usual = TorchOptions::default();
+    Ok(TorchOptions { device, threads, precision, residual, context_max: context, ..usual }.into())
+}
+
+#[cfg(not(feature = "libtorch"))]
+fn torch(
+    _device: DeviceName,
+    _threads: usize,
+    _precision: Precision,
+    _residual: Residual,
+    _context: u32,
+) -> Result<AnyOptions, Failure> {
+    Err(Failure::Usage(
+        "this meshwright was built without libtorch: build it by `cargo build --release -p node --features libtorch`, as \
+         docs/libtorch.md says"
+            .into(),
+    ))
 }
 
 /// Loads some layers, or all.
@@ -40,14 +86,14 @@ pub(super) fn load(
     path: &Path,
     file: &GgufFile,
     layers: Option<LayerRange>,
-    options: &EngineOptions,
+    options: &AnyOptions,
 ) -> Result<Loaded, Failure> {
     let refused = |why: String| Failure::Load { model: path.into(), why };
     let shape = crate::real::arch::shape(file).map_err(|why| refused(why.to_string()))?;
     let layers = layers.unwrap_or(LayerRange::new(0, shape.layers));
     let bar = bar(path);
     let clock = Stopwatch::start();
-    let loaded = Model::load(file, layers, options);
+    let loaded = AnyModel::load(file, layers, options);
     bar.finish_and_clear();
     let model = loaded.map_err(|why| refused(why.to_string()))?;
     Ok(Loaded { model, seconds: clock.seconds() })

@@ -90,6 +90,12 @@ pub enum LoadError {
         #[source]
         cause: io::Error,
     },
+    /// The device took nothing in.
+    #[error("device: {why}")]
+    Device {
+        /// What it said.
+        why: String,
+    },
     /// Layers that the model does not have.
     #[error("the model has layers 0 to {layers}, not {first} to {end}")]
     Range {
@@ -179,21 +185,20 @@ impl<'a> Weights<'a> {
         cols: usize,
     ) -> Result<D::Linear, LoadError> {
         let bias = self.optional_values(&format!("{name}.bias"), rows)?;
-        self.matrix(device, &format!("{name}.weight"), rows, cols, bias)
+        self.matrix(&format!("{name}.weight"), rows, cols, |stored| device.linear(stored, bias))
     }
 
-    fn matrix<D: Device>(
+    fn matrix<T>(
         &self,
-        device: &D,
         name: &str,
         rows: usize,
         cols: usize,
-        bias: Option<Vec<f32>>,
-    ) -> Result<D::Linear, LoadError> {
+        take: impl FnOnce(Stored<'_>) -> Result<T, LoadError>,
+    ) -> Result<T, LoadError> {
         let tensor = self.tensor(name)?;
         expect_dims(name, tensor, &[cols, rows])?;
         let kind = tensor.ggml_type;
-        self.with_bytes(name, tensor, |bytes| device.linear(Stored { name, kind, rows, cols, bytes }, bias))?
+        self.with_bytes(name, tensor, |bytes| take(Stored { name, kind, rows, cols, bytes }))?
     }
 
     /// Loads the output head: `output.weight`, or the embedding's matrix where the two are tied.
@@ -203,7 +208,7 @@ impl<'a> Weights<'a> {
     pub fn head<D: Device>(&self, device: &D, hidden: usize, vocab: usize) -> Result<D::Linear, LoadError> {
         let name = if self.has("output.weight") { "output.weight" } else { "token_embd.weight" };
         self.expect(name);
-        self.matrix(device, name, vocab, hidden, None)
+        self.matrix(name, vocab, hidden, |stored| device.head(stored))
     }
 
     /// Loads a vector of `length` elements.
@@ -211,7 +216,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`LoadError`] names the tensor.
     pub fn vector<D: Device>(&self, device: &D, name: &str, length: usize) -> Result<D::Vector, LoadError> {
-        self.values(name, length).map(|values| device.vector(values))
+        device.vector(self.values(name, length)?)
     }
 
     fn values(&self, name: &str, length: usize) -> Result<Vec<f32>, LoadError> {

@@ -52,7 +52,7 @@ fn measure(
 ) -> Result<RangeProfile, Failure> {
     let longest =
         asked.context.iter().map(|c| c.saturating_add(asked.tokens)).chain(asked.prompt.iter().copied());
-    let options = loading::options(&asked.machine, threads, longest.max().unwrap_or(1));
+    let options = loading::options(&asked.machine, threads, longest.max().unwrap_or(1))?;
     let before = resident::bytes();
     let loaded = loading::load(&asked.model, file, Some(layers), &options)?;
     let load = Load {

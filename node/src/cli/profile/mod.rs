@@ -6,16 +6,17 @@ use planner::model::Model;
 use planner::model::gguf::GgufFile;
 use planner::units::{fmt_bytes, fmt_ms};
 
-use super::arguments::Profile as Asked;
+use super::arguments::{Machine, Profile as Asked};
 use super::failure::Failure;
 use super::figures::{plural, rate};
 use super::serve::home;
-use super::{print, print_json};
+use super::{loading, print, print_json};
 use crate::real::profile::{self, Profile, Sample};
 
 pub(super) fn profile(asked: &Asked) -> Result<(), Failure> {
     let file = GgufFile::open(&asked.model)?;
-    let options = profile::Options { threads: asked.threads, level: asked.level.level() };
+    let machine = Machine { level: asked.level, f32: false, which: asked.which };
+    let options = profile::Options { engine: loading::options(&machine, asked.threads, 0)? };
     let folder = home(asked.home.as_deref())?.join("profiles");
     let measured = profile::cached(&file, &options, Some(&folder), asked.fresh)?;
     if asked.json { print_json(&measured) } else { print(&page(&measured, &file.model()?)) }

@@ -2,20 +2,20 @@
 
 use crate::engine::{EngineError, Input, Want, Work, WorkOut};
 use crate::ids::{SessionId, Token};
-use crate::real::cpu::Model;
+use crate::real::any::AnyModel;
 
 /// The one session there is.
 const SESSION: SessionId = SessionId(0);
 
 /// A model with one session.
 pub(super) struct Memory {
-    model: Model,
+    model: AnyModel,
     /// The tokens whose keys and values the model holds.
     held: Vec<Token>,
 }
 
 impl Memory {
-    pub(super) fn new(model: Model) -> Self {
+    pub(super) fn new(model: AnyModel) -> Self {
         Self { model, held: Vec::new() }
     }
 
@@ -25,7 +25,7 @@ impl Memory {
     }
 
     /// The model itself.
-    pub(super) fn model(&self) -> &Model {
+    pub(super) fn model(&self) -> &AnyModel {
         &self.model
     }
 

@@ -31,7 +31,7 @@ pub(super) fn run(asked: &Run) -> Result<(), Failure> {
     let file = GgufFile::open(&asked.model)?;
     let tokenizer = Tokenizer::from_gguf(&file)?;
     let template = template(asked, &file, &tokenizer)?;
-    let options = loading::options(&asked.machine, asked.threads, asked.context);
+    let options = loading::options(&asked.machine, asked.threads, asked.context)?;
     let loaded = loading::load(&asked.model, &file, None, &options)?;
     let interrupt = Interrupt::default();
     let speaker = Speaker::new(loaded, tokenizer, sampling, asked, interrupt.clone());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use crate::cli::arguments::LevelName;
+use crate::cli::arguments::{DeviceName, EngineName, LevelName, Machine, Which};
 use crate::cli::failure::Failure;
 use crate::real::cpu::Residual;
 use crate::real::p2p::ways::Way;
@@ -54,6 +54,12 @@ pub(in crate::cli) struct Serve {
     /// Compute with weights widened to f32: many times slower, for comparing.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Machine")]
     pub(super) f32: Option<bool>,
+    /// What computes: our own engine on the processor, or libtorch, on a GPU where there is one [default: cpu].
+    #[arg(long, value_enum, value_name = "ENGINE", env = "MESHWRIGHT_ENGINE", help_heading = "Machine")]
+    pub(super) engine: Option<EngineName>,
+    /// Where libtorch computes: auto, cpu, cuda or cuda:1 [default: auto].
+    #[arg(long, value_name = "DEVICE", env = "MESHWRIGHT_DEVICE", help_heading = "Machine")]
+    pub(super) device: Option<DeviceName>,
     /// Join the mesh that this token invites to, or that listens there; may be repeated. A mesh once joined is remembered.
     #[arg(long, value_name = "TOKEN|HOST:PORT", help_heading = "Mesh")]
     pub(super) join: Vec<String>,
@@ -190,6 +196,14 @@ impl Serve {
         self
     }
 
+    /// How the engine uses the machine.
+    pub(super) fn machine(&self) -> Machine {
+        let which =
+            Which { engine: self.engine.unwrap_or_default(), device: self.device.unwrap_or_default() };
+        let level = self.level.unwrap_or(LevelName::Best);
+        Machine { level, f32: self.f32.unwrap_or(false), which }
+    }
+
     /// What was typed, with what the configuration file adds.
     ///
     /// # Errors
@@ -223,6 +237,8 @@ impl Serve {
             memory: self.memory.or(other.memory),
             level: self.level.or(other.level),
             f32: self.f32.or(other.f32),
+            engine: self.engine.or(other.engine),
+            device: self.device.or(other.device),
             log_format: self.log_format.or(other.log_format),
             join: or(self.join, other.join),
             listen: or(self.listen, other.listen),

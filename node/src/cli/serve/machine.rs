@@ -6,7 +6,7 @@ use planner::fleet::{Device, DeviceKind};
 use planner::model::gguf::GgufFile;
 
 use super::Serve;
-use crate::cli::arguments::LevelName;
+use crate::cli::loading;
 use crate::real::profile::{self, Options, ProfileError};
 
 /// Where the system does not say how much memory there is.
@@ -18,10 +18,9 @@ const RESERVED_SHARE: u64 = 8;
 /// This machine as it was measured with the model, once and kept in `home`. `memory_max` is the most that may be used,
 /// bytes. A machine that cannot be measured serves all the same.
 pub(super) fn measured(file: &GgufFile, asked: &Serve, home: &Path, memory_max: Option<u64>) -> Device {
-    let options = Options {
-        threads: asked.threads.unwrap_or(0),
-        level: asked.level.unwrap_or(LevelName::Best).level(),
-    };
+    let engine = loading::options(&asked.machine(), asked.threads.unwrap_or(0), 0);
+    // What cannot be computed with was refused before.
+    let options = Options { engine: engine.unwrap_or_default() };
     match profile::cached(file, &options, Some(&home.join("profiles")), false) {
         Ok(profile) => capped(profile.device(), memory_max),
         Err(why @ ProfileError::Write { .. }) => {

@@ -14,13 +14,11 @@ use tokio::task::JoinSet;
 use super::ring::{Parts, Ring, Wanted, kv_bytes};
 use super::{Opened, Serve};
 use crate::assign::{Assigner, Config};
-use crate::cli::arguments::{LevelName, Machine};
 use crate::cli::failure::Failure;
 use crate::cli::loading;
 use crate::clock::{Clock as _, Instant, TokioClock};
 use crate::ids::PeerId;
 use crate::membership::Fingerprint;
-use crate::real::cpu::{EngineOptions, Residual};
 use crate::real::p2p::{HeaderError, Net};
 
 /// Models in which a node takes part at once.
@@ -350,13 +348,10 @@ fn parts(asked: &Serve, opened: &Opened, id: String, own: Option<&Own>) -> Resul
         cut: if is_pinned { asked.cut.clone() } else { Vec::new() },
     };
     let (ask, _) = wanted.ask(&model);
-    let machine = Machine { level: asked.level.unwrap_or(LevelName::Best), f32: asked.f32.unwrap_or(false) };
-    let usual = loading::options(&machine, asked.threads.unwrap_or(0), ask.constraints.context);
-    let options = EngineOptions {
-        kv_bytes_max: kv_bytes(&model, &ask, machine.f32),
-        residual: asked.activations.map_or(usual.residual, Residual::from),
-        ..usual
-    };
+    let machine = asked.machine();
+    let usual = loading::options(&machine, asked.threads.unwrap_or(0), ask.constraints.context)?;
+    let options = usual.with_kv_bytes_max(kv_bytes(&model, &ask, machine.f32));
+    let options = asked.activations.map_or(options, |kind| options.with_residual(kind.into()));
     let served = opened.served(id, ask.constraints.context)?;
     let fingerprint = opened.fingerprint;
     Ok(Parts { model, fingerprint, weights, is_pinned, options, served, wanted })

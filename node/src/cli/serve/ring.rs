@@ -23,7 +23,7 @@ use crate::membership::{Fingerprint, Held};
 use crate::node::{NodeConfig, NodeHandle, start};
 use crate::plans::Published;
 use crate::probe::{Event, Probe};
-use crate::real::cpu::{CpuEngine, EngineOptions};
+use crate::real::any::{AnyEngine, AnyOptions};
 use crate::real::p2p::Net;
 use crate::real::p2p::roster::Roster;
 use crate::real::p2p::streams::P2p;
@@ -100,7 +100,7 @@ impl World for Real {
 
 /// The engine; what its last load came to is told to who waits for it.
 struct Watched {
-    engine: CpuEngine,
+    engine: AnyEngine,
     failed: watch::Sender<Option<String>>,
 }
 
@@ -192,7 +192,7 @@ pub(super) struct Parts {
     /// Where the weights lie; `None` where this machine has none, and so computes nothing.
     pub(super) weights: Option<PathBuf>,
     pub(super) is_pinned: bool,
-    pub(super) options: EngineOptions,
+    pub(super) options: AnyOptions,
     pub(super) served: Served,
     pub(super) wanted: Wanted,
 }
@@ -227,7 +227,7 @@ impl Ring {
         let (waits_for, has_weights) = (wanted.cut.len(), weights.is_some());
         let (failed, told) = watch::channel(None);
         let files: BTreeMap<_, _> = weights.map(|path| (model.name.clone(), path)).into_iter().collect();
-        let engine = Watched { engine: CpuEngine::new(files, options), failed };
+        let engine = Watched { engine: AnyEngine::new(files, options), failed };
         let observers = broadcast::Sender::new(BEHIND_MAX);
         let probe = Log {
             node: net.roster().read(|roster| roster.own().profile.name.as_str().into()),

@@ -39,9 +39,9 @@ pub struct Stored<'a> {
 /// Where weights live. Loading a model hands each tensor over once; the file's bytes are let go afterwards.
 pub trait Device {
     /// A matrix with its bias.
-    type Linear: Send + Sync;
+    type Linear: Send;
     /// A vector of f32.
-    type Vector: Send + Sync;
+    type Vector: Send;
 
     /// Takes a matrix `[rows][cols]` in and, where the layer has one, its bias of `rows` elements.
     ///
@@ -50,7 +50,18 @@ pub trait Device {
     fn linear(&self, stored: Stored<'_>, bias: Option<Vec<f32>>) -> Result<Self::Linear, LoadError>;
 
     /// Takes a vector in.
-    fn vector(&self, values: Vec<f32>) -> Self::Vector;
+    ///
+    /// # Errors
+    /// [`LoadError::Device`] where the device has no memory for it.
+    fn vector(&self, values: Vec<f32>) -> Result<Self::Vector, LoadError>;
+
+    /// Takes the matrix in that makes logits.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    fn head(&self, stored: Stored<'_>) -> Result<Self::Linear, LoadError> {
+        self.linear(stored, None)
+    }
 }
 
 /// The nonlinearity of a gated feed-forward block.
@@ -84,7 +95,8 @@ pub struct Attention {
 /// What a step does. The rows of an activation are the step's tokens; to whom each belongs and where it stands is known
 /// to the implementation, not to the architecture. Operations that can work in place take their input by value.
 ///
-/// Every operation gives a row the same value whatever other rows there are.
+/// An operation's value for a row is that row's own: what other rows there are changes nothing on the processor, and
+/// elsewhere not more than the order in which a device's libraries add.
 pub trait Ops {
     /// Whose weights it works with.
     type Device: Device;
@@ -138,7 +150,7 @@ pub struct Shape {
 }
 
 /// The layers of a range.
-pub trait Network<O: Ops>: Send + Sync {
+pub trait Network<O: Ops>: Send {
     /// Runs layer `index` (from the range's first) over the residual stream.
     fn layer(&self, ops: &mut O, index: usize, x: O::Rows) -> O::Rows;
 }

@@ -5,14 +5,16 @@
 //! same bits however a prompt was chunked, with whom it shared a step and how many threads there were. A long context of
 //! one session is spread over the threads by its spans; otherwise rows and heads are enough to go round.
 
-use super::kv::{BLOCK, KvCache, View};
-use super::step::{Segment, each};
+use super::kv::{BLOCK, Heap, View};
+use super::step::each;
 use crate::ids::SessionId;
 use crate::real::arch::Attention;
 use crate::real::kernels::Level;
 use crate::real::kernels::attention::multiply;
 use crate::real::kernels::elementwise::{exp, soft_cap, softmax};
 use crate::real::kernels::lanes::LANES;
+use crate::real::model::Segment;
+use crate::real::model::kv::KvCache;
 use crate::real::pool::Pool;
 
 /// Positions of a span.
@@ -24,7 +26,7 @@ const ROWS: usize = 8;
 /// What all tasks of a layer share.
 pub(super) struct Layer<'a> {
     pub(super) level: Level,
-    pub(super) cache: &'a KvCache,
+    pub(super) cache: &'a KvCache<Heap>,
     pub(super) spec: &'a Attention,
 }
 

@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::EngineOptions;
 use super::attention::{self, Layer};
-use super::kv::KvCache;
-use super::residual::Residual;
-use crate::ids::SessionId;
+use super::kv::{Heap, Layout};
 use crate::real::arch::rope::Pairs;
 use crate::real::arch::{Activation, Attention, Device, Ops, Rope, Stored};
 use crate::real::kernels::{self, Level, Matrix, Precision, elementwise};
+use crate::real::model::kv::{KvCache, KvShape, Store as _};
+use crate::real::model::{Backend, Limits, Residual, Segment};
 use crate::real::pool::Pool;
 use crate::real::weights::LoadError;
 
@@ -17,21 +18,21 @@ const ALONE: usize = 1 << 14;
 
 /// Where weights are packed, and by whom.
 #[derive(Clone)]
-pub(super) struct Cpu {
-    pub(super) pool: Arc<Pool>,
-    pub(super) level: Level,
-    pub(super) precision: Precision,
+pub struct Cpu {
+    pool: Arc<Pool>,
+    level: Level,
+    precision: Precision,
 }
 
 /// A packed matrix with its bias.
-pub(super) struct Linear {
+pub struct Linear {
     matrix: Matrix,
     bias: Option<Vec<f32>>,
 }
 
 impl Linear {
     /// Outputs.
-    pub(super) fn rows(&self) -> usize {
+    fn rows(&self) -> usize {
         self.matrix.rows()
     }
 }
@@ -47,40 +48,29 @@ impl Device for Cpu {
         Ok(Linear { matrix, bias })
     }
 
-    fn vector(&self, values: Vec<f32>) -> Vec<f32> {
-        values
+    fn vector(&self, values: Vec<f32>) -> Result<Vec<f32>, LoadError> {
+        Ok(values)
     }
 }
 
-/// Some tokens of one session in a step.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Segment {
-    pub(super) session: SessionId,
-    /// Position of the first token.
-    pub(super) start: usize,
-    pub(super) count: usize,
-    /// Its row in the step.
-    pub(super) row: usize,
-}
-
 /// Activations: `[tokens][width]`.
-pub(super) struct Rows {
-    pub(super) values: Vec<f32>,
-    pub(super) width: usize,
+pub struct Rows {
+    values: Vec<f32>,
+    width: usize,
 }
 
 /// Whose the rows of a step are.
 #[derive(Default)]
-pub(super) struct RowsOf {
+pub struct RowsOf {
     segments: Vec<Segment>,
     /// Sines and cosines of their positions, for each rotation met.
     turns: Vec<(Rope, Vec<(f32, f32)>)>,
 }
 
 /// The operations of a step, and the caches they work on.
-pub(super) struct CpuOps {
-    pub(super) cpu: Cpu,
-    pub(super) cache: KvCache,
+pub struct CpuOps {
+    cpu: Cpu,
+    cache: KvCache<Heap>,
     rows_of: RowsOf,
     /// Buffers that rows are made of.
     spare: Vec<Vec<f32>>,
@@ -102,23 +92,8 @@ pub(super) fn each<T: Send>(pool: &Pool, items: Vec<T>, work: impl Fn(T) + Sync)
 }
 
 impl CpuOps {
-    pub(super) fn new(cpu: Cpu, cache: KvCache) -> Self {
-        Self { cpu, cache, rows_of: RowsOf::default(), spare: Vec::new() }
-    }
-
-    /// Whose the rows of the next operations are.
-    pub(super) fn begin(&mut self, segments: Vec<Segment>) {
-        self.rows_of = RowsOf { segments, turns: Vec::new() };
-    }
-
-    /// Lets another step begin; this one goes on with what is given here.
-    pub(super) fn pause(&mut self) -> RowsOf {
-        std::mem::take(&mut self.rows_of)
-    }
-
-    /// Goes on with the step that was paused.
-    pub(super) fn resume(&mut self, rows_of: RowsOf) {
-        self.rows_of = rows_of;
+    pub(super) fn threads(&self) -> usize {
+        self.cpu.pool.threads()
     }
 
     fn tokens(&self) -> usize {
@@ -126,18 +101,13 @@ impl CpuOps {
     }
 
     /// Rows to write into.
-    pub(super) fn rows(&mut self, tokens: usize, width: usize) -> Rows {
+    fn rows(&mut self, tokens: usize, width: usize) -> Rows {
         // One of the same length needs no zeros; layers ask for the same ones again and again.
         let fitting = self.spare.iter().position(|values| values.len() == tokens * width);
         let spare = fitting.or(self.spare.len().checked_sub(1));
         let mut values = spare.map(|index| self.spare.swap_remove(index)).unwrap_or_default();
         values.resize(tokens * width, 0.0);
         Rows { values, width }
-    }
-
-    /// Lets others use the buffer.
-    pub(super) fn done(&mut self, rows: Rows) {
-        self.spare.push(rows.values);
     }
 
     /// How many threads so many elements are worth.
@@ -161,18 +131,6 @@ impl CpuOps {
         let piece = (out.len() / unit).div_ceil(threads).max(1) * unit;
         let pieces = out.chunks_mut(piece).zip(other.chunks(piece)).collect();
         each(pool, pieces, |(out, other)| work(out, other));
-    }
-
-    /// Rounds the residual stream after a layer.
-    pub(super) fn round(&self, residual: Residual, x: &mut Rows) {
-        if residual.is_exact() {
-            return;
-        }
-        let (level, width) = (self.cpu.level, x.width);
-        let threads = self.threads_for(x.values.len());
-        let piece = (x.values.len() / width).div_ceil(threads).max(1) * width;
-        let pieces = x.values.chunks_mut(piece).collect();
-        each(&self.cpu.pool, pieces, |piece| residual.round(level, piece, width));
     }
 
     fn add_bias(&self, rows: &mut Rows, bias: &[f32]) {
@@ -287,6 +245,97 @@ impl Ops for CpuOps {
         self.by_pieces(1, &mut x.values, &y.values, |x, y| elementwise::add(level, x, y));
         self.done(y);
         x
+    }
+}
+
+impl Backend for CpuOps {
+    type Options = EngineOptions;
+    type Store = Heap;
+    type Paused = RowsOf;
+
+    fn limits(options: &EngineOptions) -> Limits {
+        options.limits()
+    }
+
+    fn open(options: &EngineOptions) -> Result<Cpu, LoadError> {
+        let threads = if options.threads == 0 { Pool::default_threads() } else { options.threads };
+        let (level, precision) = (options.level.available(), options.precision);
+        Ok(Cpu { pool: Arc::new(Pool::new(threads)), level, precision })
+    }
+
+    fn new(cpu: Cpu, shape: KvShape, kv_bytes_max: u64, context_max: usize) -> Result<Self, LoadError> {
+        let heap = Heap::new(Layout::new(shape, cpu.precision == Precision::F32));
+        let blocks_max = KvCache::<Heap>::blocks_in(kv_bytes_max, heap.block_bytes());
+        let cache = KvCache::new(heap, blocks_max, context_max);
+        Ok(Self { cpu, cache, rows_of: RowsOf::default(), spare: Vec::new() })
+    }
+
+    fn cache(&self) -> &KvCache<Heap> {
+        &self.cache
+    }
+
+    fn cache_mut(&mut self) -> &mut KvCache<Heap> {
+        &mut self.cache
+    }
+
+    fn begin(&mut self, segments: Vec<Segment>) {
+        self.rows_of = RowsOf { segments, turns: Vec::new() };
+    }
+
+    fn pause(&mut self) -> RowsOf {
+        std::mem::take(&mut self.rows_of)
+    }
+
+    fn resume(&mut self, paused: RowsOf) {
+        self.rows_of = paused;
+    }
+
+    fn rows_of(&mut self, rows: usize, width: usize, fill: impl FnOnce(&mut [f32])) -> Rows {
+        let mut rows = self.rows(rows, width);
+        fill(&mut rows.values);
+        rows
+    }
+
+    fn round(&mut self, residual: Residual, mut x: Rows) -> Rows {
+        if residual.is_exact() {
+            return x;
+        }
+        let (level, width) = (self.cpu.level, x.width);
+        let threads = self.threads_for(x.values.len());
+        let piece = (x.values.len() / width).div_ceil(threads).max(1) * width;
+        let pieces = x.values.chunks_mut(piece).collect();
+        each(&self.cpu.pool, pieces, |piece| residual.round(level, piece, width));
+        x
+    }
+
+    fn pick(&mut self, x: &Rows, rows: &[usize]) -> Rows {
+        let width = x.width;
+        let mut picked = self.rows(rows.len(), width);
+        for (row, out) in rows.iter().zip(picked.values.chunks_exact_mut(width)) {
+            out.copy_from_slice(&x.values[row * width..][..width]);
+        }
+        picked
+    }
+
+    fn soft_cap(&mut self, mut x: Rows, cap: f32) -> Rows {
+        elementwise::soft_cap(self.cpu.level, &mut x.values, cap);
+        x
+    }
+
+    fn values(&mut self, x: Rows) -> Vec<f32> {
+        x.values
+    }
+
+    fn reuse(&mut self, values: Vec<f32>) {
+        self.spare.push(values);
+    }
+
+    fn done(&mut self, x: Rows) {
+        self.reuse(x.values);
+    }
+
+    fn each<T: Send>(&self, items: Vec<T>, work: impl Fn(T) + Sync) {
+        each(&self.cpu.pool, items, work);
     }
 }
 

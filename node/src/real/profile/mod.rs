@@ -29,9 +29,10 @@ pub(crate) use self::hardware::memory;
 pub use self::roofline::read_bytes_per_s;
 pub use self::samples::Sample;
 pub use self::steps::Range;
-#[cfg(feature = "cli")]
+#[cfg(any(feature = "cli", feature = "libtorch"))]
 pub(crate) use self::stopwatch::Stopwatch;
-use super::cpu::{EngineOptions, Model};
+use super::any::{AnyModel, AnyOptions};
+use super::cpu::EngineOptions;
 use super::kernels::{KernelError, Level};
 use super::pool::Pool;
 use super::weights::LoadError;
@@ -43,18 +44,25 @@ const RESERVE_PARTS: u64 = 20;
 /// How fast a disk is taken to be that could not be read, bytes per second: a SATA SSD's.
 const DISK_BYTES_PER_S: f64 = 500e6;
 
-/// How the engine that is measured uses the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the engine that is measured uses the machine: which engine, and its threads and instructions; its other options are
+/// set as measuring needs them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Options {
-    /// Threads that compute; 0 for one for each physical core.
-    pub threads: usize,
-    /// Which instructions the kernels use.
-    pub level: Level,
+    /// The engine.
+    pub engine: AnyOptions,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { threads: 0, level: Level::best() }
+impl Options {
+    /// The CPU engine on so many threads; 0 for one for each physical core.
+    pub fn on_cpu(threads: usize, level: Level) -> Self {
+        Self { engine: EngineOptions { threads, level, ..EngineOptions::default() }.into() }
+    }
+
+    fn threads(&self) -> usize {
+        match self.engine.threads() {
+            0 => Pool::default_threads(),
+            threads => threads,
+        }
     }
 }
 
@@ -97,7 +105,7 @@ pub struct Key {
     pub hardware: Hardware,
     /// Threads that compute.
     pub threads: usize,
-    /// Which instructions the kernels use.
+    /// Which instructions the kernels use, or which device of libtorch computes.
     pub level: String,
     /// Version of this program, whose kernels they are.
     pub version: String,
@@ -132,12 +140,12 @@ pub struct Profile {
 /// A model that the engine cannot load; no memory.
 pub fn profile(file: &GgufFile, options: &Options) -> Result<Profile, ProfileError> {
     let shape = file.model()?;
-    let threads = if options.threads == 0 { Pool::default_threads() } else { options.threads };
+    let threads = options.threads();
     let used_bytes = hardware::memory().map_or(0, |memory| memory.total_bytes - memory.available_bytes);
     let layers = samples::measured_range(&shape);
     let (context, context_max) = samples::contexts(&shape);
-    let engine = EngineOptions { threads, level: options.level, context_max, ..EngineOptions::default() };
-    let loaded = Model::load(file, layers, &engine);
+    let engine = options.engine.with_context_max(context_max);
+    let loaded = AnyModel::load(file, layers, &engine);
     let refused = |why| ProfileError::Load { file: file.first_part().to_owned(), why };
     let mut range = Range::new(loaded.map_err(refused)?);
     let samples = samples::take(&mut range, context)?;
@@ -181,11 +189,10 @@ pub fn cached(
 
 impl Key {
     fn new(file: &GgufFile, shape: &Shape, options: &Options) -> Self {
-        let threads = if options.threads == 0 { Pool::default_threads() } else { options.threads };
         Self {
             hardware: Hardware::here(),
-            threads,
-            level: format!("{:?}", options.level.available()).to_lowercase(),
+            threads: options.threads(),
+            level: options.engine.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
             model: shape.name.clone(),
             shape: cache::shape_text(file, shape),
@@ -226,7 +233,7 @@ mod tests {
         for context in [1, 16, 48, 200] {
             let path = folder.path().join(format!("{context}.gguf"));
             RandomModel { context, ..RandomModel::tiny(Architecture::Llama) }.write(&path).unwrap();
-            let options = Options { threads: 1, ..Options::default() };
+            let options = Options::on_cpu(1, Level::best());
             let measured = profile(&GgufFile::open(&path).unwrap(), &options).unwrap();
             let ends = measured.samples.iter().map(|sample| sample.context + sample.tokens);
             assert!(ends.clone().all(|end| end <= context), "{context}: {:?}", ends.collect::<Vec<_>>());

@@ -4,7 +4,7 @@
 use super::stopwatch::Stopwatch;
 use crate::engine::{EngineError, Input, Want, Work};
 use crate::ids::{SessionId, Token};
-use crate::real::cpu::Model;
+use crate::real::any::AnyModel;
 use crate::sampling::Sampling;
 use crate::wire::Payload;
 
@@ -12,13 +12,13 @@ const SESSION: SessionId = SessionId(0);
 
 /// Some layers in memory.
 pub struct Range {
-    model: Model,
+    model: AnyModel,
 }
 
 impl Range {
     /// To be timed.
-    pub fn new(model: Model) -> Self {
-        Self { model }
+    pub fn new(model: impl Into<AnyModel>) -> Self {
+        Self { model: model.into() }
     }
 
     /// Seconds to read a prompt of `tokens`, the middle of `runs` after one that warms up.

@@ -20,7 +20,7 @@ pub(in crate::real) fn scales_and_minima(packed: &[u8]) -> [(u8, u8); 8] {
 }
 
 /// Factor and offset of each sub-block of a block: a weight is `factor * level - offset`.
-pub(super) fn factors(block: &[u8]) -> [(f32, f32); 8] {
+pub(in crate::real) fn factors(block: &[u8]) -> [(f32, f32); 8] {
     let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
     scales_and_minima(&block[4..HEAD]).map(|(scale, min)| (d * f32::from(scale), dmin * f32::from(min)))
 }

@@ -137,6 +137,32 @@ impl RandomModel {
         }
     }
 
+    /// A large model's shape by its usual name, in `kind`: `1.5b` is Qwen 2.5's, `8b` and `70b` are Llama 3.1's, `32b` is
+    /// Qwen 2.5's, each with its heads, widths and vocabulary. `None` for other names.
+    pub fn large(name: &str, kind: GgmlType) -> Option<Self> {
+        let (layers, width, feed_forward, heads, kv_heads, vocabulary, tied) = match name {
+            "1.5b" => (28, 1536, 8960, 12, 2, 151_936, true),
+            "8b" => (32, 4096, 14_336, 32, 8, 128_256, false),
+            "32b" => (64, 5120, 27_648, 40, 8, 152_064, false),
+            "70b" => (80, 8192, 28_672, 64, 8, 128_256, false),
+            _ => return None,
+        };
+        let is_qwen = matches!(name, "1.5b" | "32b");
+        let architecture = if is_qwen { Architecture::Qwen2 } else { Architecture::Llama };
+        let shape = Self {
+            layers,
+            width,
+            feed_forward,
+            heads,
+            kv_heads,
+            vocabulary,
+            tied,
+            kind,
+            ..Self::tiny(architecture)
+        };
+        Some(Self { head_width: 128, context: 8192, ..shape })
+    }
+
     /// A tiny Qwen 2 whose waves are stretched to four times the context they were trained for.
     pub fn tiny_yarn() -> Self {
         Self { rope_factor: 4.0, yarn_context: 32, ..Self::tiny(Architecture::Qwen2) }

@@ -57,12 +57,12 @@ impl Residual {
     }
 
     /// Whether the stream stays as computed until it travels.
-    pub(super) fn is_exact(self) -> bool {
+    pub(in crate::real) fn is_exact(self) -> bool {
         matches!(self, Self::F32 | Self::Q8)
     }
 
     /// Rounds rows of `width` numbers after a layer.
-    pub(super) fn round(self, level: Level, values: &mut [f32], width: usize) {
+    pub(in crate::real) fn round(self, level: Level, values: &mut [f32], width: usize) {
         match self {
             Self::F32 | Self::Q8 => {}
             Self::Bf16 => round_to_brains(level, values),

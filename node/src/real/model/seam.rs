@@ -8,28 +8,28 @@ use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 use tokio::task::spawn_blocking;
 
-use super::{EngineOptions, Model};
+use super::{Backend, Model};
 use crate::asides::{Asides, Results};
 use crate::engine::{Engine, EngineError, Work};
 use crate::ids::SessionId;
 
 /// An engine over GGUF files on this disk that computes where it is called, on its own threads: who calls it waits. For
 /// simulated time, which does not wait for threads, and for programs that do nothing else meanwhile.
-pub struct DirectEngine {
+pub struct DirectEngine<B: Backend> {
     /// Where each model lies, by its name in plans.
     files: BTreeMap<String, PathBuf>,
-    options: EngineOptions,
-    loaded: Option<Loaded>,
+    options: B::Options,
+    loaded: Option<Loaded<B>>,
 }
 
-struct Loaded {
+struct Loaded<B: Backend> {
     name: String,
-    model: Model,
+    model: Model<B>,
 }
 
-impl DirectEngine {
+impl<B: Backend> DirectEngine<B> {
     /// An engine that holds nothing yet, with the models it can load.
-    pub fn new(files: BTreeMap<String, PathBuf>, options: EngineOptions) -> Self {
+    pub fn new(files: BTreeMap<String, PathBuf>, options: B::Options) -> Self {
         Self { files, options, loaded: None }
     }
 
@@ -58,7 +58,7 @@ impl DirectEngine {
         Ok(())
     }
 
-    fn step_now(&mut self, batch: &[Work], between: &mut dyn FnMut(&mut Model)) -> Results {
+    fn step_now(&mut self, batch: &[Work], between: &mut dyn FnMut(&mut Model<B>)) -> Results {
         match &mut self.loaded {
             Some(loaded) => loaded.model.step_between(batch, between),
             None => batch.iter().map(|_| Err(EngineError::NotLoaded)).collect(),
@@ -66,7 +66,7 @@ impl DirectEngine {
     }
 }
 
-impl Engine for DirectEngine {
+impl<B: Backend> Engine for DirectEngine<B> {
     async fn load(&mut self, model: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
         self.load_now(model, layers)
     }
@@ -95,19 +95,24 @@ impl Engine for DirectEngine {
 }
 
 /// The same with loads and steps on threads of their own, so that the node goes on meanwhile.
-#[derive(Clone)]
-pub struct CpuEngine {
-    direct: Arc<Mutex<DirectEngine>>,
+pub struct ThreadedEngine<B: Backend> {
+    direct: Arc<Mutex<DirectEngine<B>>>,
 }
 
-impl CpuEngine {
+impl<B: Backend> Clone for ThreadedEngine<B> {
+    fn clone(&self) -> Self {
+        Self { direct: Arc::clone(&self.direct) }
+    }
+}
+
+impl<B: Backend> ThreadedEngine<B> {
     /// An engine that holds nothing yet, with the models it can load, by their names in plans.
-    pub fn new(files: BTreeMap<String, PathBuf>, options: EngineOptions) -> Self {
+    pub fn new(files: BTreeMap<String, PathBuf>, options: B::Options) -> Self {
         Self { direct: Arc::new(Mutex::new(DirectEngine::new(files, options))) }
     }
 
     /// The engine, once no step is running.
-    fn lock(&self) -> MutexGuard<'_, DirectEngine> {
+    fn lock(&self) -> MutexGuard<'_, DirectEngine<B>> {
         // A step that panicked has left a model that may be inconsistent; `step` gives it up.
         self.direct.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +120,7 @@ impl CpuEngine {
     async fn step_on_a_thread(
         &self,
         batch: Vec<Work>,
-        mut between: impl FnMut(&mut Model) + Send + 'static,
+        mut between: impl FnMut(&mut Model<B>) + Send + 'static,
     ) -> Results {
         let (engine, count) = (self.clone(), batch.len());
         match spawn_blocking(move || engine.lock().step_now(&batch, &mut between)).await {
@@ -128,7 +133,7 @@ impl CpuEngine {
     }
 }
 
-impl Engine for CpuEngine {
+impl<B: Backend> Engine for ThreadedEngine<B> {
     async fn load(&mut self, model: &str, layers: Option<LayerRange>) -> Result<(), EngineError> {
         let (engine, name) = (self.clone(), model.to_owned());
         let loading = spawn_blocking(move || engine.lock().load_now(&name, layers));
@@ -144,7 +149,7 @@ impl Engine for CpuEngine {
     }
 
     async fn step_between(&mut self, batch: Vec<Work>, asides: Asides) -> Results {
-        let between = move |model: &mut Model| {
+        let between = move |model: &mut Model<B>| {
             if let Some(aside) = asides.next() {
                 aside.forget.into_iter().for_each(|session| model.release(session));
                 asides.answer(model.step(&aside.batch));

@@ -1,0 +1,79 @@
+//! A ring of both engines: one computes some layers, the other the rest, in either order.
+
+use node::engine::Sampling;
+use node::real::cpu::{self, EngineOptions};
+use node::real::kernels::Precision;
+use node::real::torch;
+use planner::model::ggml::GgmlType;
+use planner::model::gguf::GgufFile;
+use tests::chain::{Chain, Stage};
+use tests::models;
+
+use crate::{ARCHITECTURES, decode, made, options, prompt};
+
+/// The model cut in two or three, on libtorch every other stage, the first one where `first`.
+fn ring(file: &GgufFile, cuts: &[u32], precision: Precision, first: bool) -> Chain<Box<dyn Stage>> {
+    Chain::of(file, cuts, |index, range| {
+        let options = options(precision);
+        if index.is_multiple_of(2) == first {
+            let stage: Box<dyn Stage> = Box::new(torch::Model::load(file, range, &options).unwrap());
+            stage
+        } else {
+            let options = EngineOptions {
+                precision,
+                residual: options.residual,
+                context_max: options.context_max,
+                ..EngineOptions::default()
+            };
+            Box::new(cpu::Model::load(file, range, &options).unwrap())
+        }
+    })
+}
+
+#[test]
+fn a_ring_of_both_gives_the_tokens_of_one_in_f32() {
+    for architecture in ARCHITECTURES {
+        let (_folder, file) = made(architecture, GgmlType::Q4_0);
+        let exact = EngineOptions {
+            precision: Precision::F32,
+            residual: cpu::Residual::F32,
+            context_max: 1024,
+            ..EngineOptions::default()
+        };
+        for sampling in [Sampling::GREEDY, Sampling::drawn(1.0, 8)] {
+            let prompt = prompt(4, 90);
+            let expected = decode(&mut Chain::load(&file, &[], &exact), 1, &prompt, 32, &sampling);
+            for (cuts, first) in [(&[1][..], true), (&[1], false), (&[1, 2], true), (&[1, 2], false)] {
+                let found = decode(&mut ring(&file, cuts, Precision::F32, first), 1, &prompt, 32, &sampling);
+                assert_eq!(found, expected, "{architecture:?} cut before {cuts:?}, libtorch first: {first}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ring_of_both_says_what_one_says_with_real_weights() {
+    let file = GgufFile::open(&models::smollm2()).unwrap();
+    let tokenizer = node::real::text::Tokenizer::from_gguf(&file).unwrap();
+    let prompt: Vec<u32> =
+        tokenizer.encode("The capital of France is", false, false).into_iter().map(|token| token.0).collect();
+    let alone = Chain::load(&file, &[], &EngineOptions::default());
+    let said = |tokens: &[u32]| {
+        let tokens: Vec<_> = tokens.iter().copied().map(node::ids::Token).collect();
+        tokenizer.decode(&tokens)
+    };
+    let mut chains: Vec<(&str, Chain<Box<dyn Stage>>)> = vec![
+        ("CPU engine, then libtorch", ring(&file, &[15], Precision::Quantised, false)),
+        ("libtorch, then CPU engine", ring(&file, &[15], Precision::Quantised, true)),
+        ("in three", ring(&file, &[10, 20], Precision::Quantised, true)),
+    ];
+    let mut alone = alone;
+    let expected = decode(&mut alone, 1, &prompt, 24, &Sampling::GREEDY);
+    println!("alone: {:?}", said(&expected));
+    for (name, chain) in &mut chains {
+        let found = decode(chain, 1, &prompt, 24, &Sampling::GREEDY);
+        let same = expected.iter().zip(&found).take_while(|(a, b)| a == b).count();
+        println!("{name}: {:?}, {same} of 24 tokens as alone", said(&found));
+        assert!(same >= 6, "{name}: {same} of 24 tokens");
+    }
+}
