@@ -27,7 +27,7 @@ fn made(architecture: Architecture, kind: GgmlType) -> (tempfile::TempDir, GgufF
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     let tiny = RandomModel::tiny(architecture);
-    RandomModel { kind, width: 256, feed_forward: 512, ..tiny }.write(&path).unwrap();
+    RandomModel { kind, width: 256, feed_forward: 512, head_width: 64, ..tiny }.write(&path).unwrap();
     let file = GgufFile::open(&path).unwrap();
     (folder, file)
 }
