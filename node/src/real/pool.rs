@@ -119,6 +119,24 @@ impl Pool {
             resume_unwind(panic);
         }
     }
+
+    /// Runs `work` over each item, on all threads.
+    ///
+    /// # Panics
+    /// As [`run`](Self::run).
+    pub(super) fn each<T: Send>(&self, items: Vec<T>, work: impl Fn(T) + Sync) {
+        if items.len() < 2 || self.threads() == 1 {
+            items.into_iter().for_each(work);
+            return;
+        }
+        let slots: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        self.run(slots.len(), &|part| {
+            let item = locked(&slots[part]).take();
+            if let Some(item) = item {
+                work(item);
+            }
+        });
+    }
 }
 
 impl Drop for Pool {

@@ -6,7 +6,6 @@
 //! one session is spread over the threads by its spans; otherwise rows and heads are enough to go round.
 
 use super::kv::{BLOCK, Heap, View};
-use super::step::each;
 use crate::ids::SessionId;
 use crate::real::arch::Attention;
 use crate::real::kernels::Level;
@@ -54,7 +53,7 @@ struct Partial {
 pub(super) fn attend(pool: &Pool, layer: &Layer<'_>, segments: &[Segment], q: &[f32], out: &mut [f32]) {
     let tasks = tasks(layer.spec, segments, q, out);
     if tasks.len() >= pool.threads() || tasks.is_empty() || pool.threads() == 1 {
-        each(pool, tasks, |task| layer.run(task));
+        pool.each(tasks, |task| layer.run(task));
     } else {
         layer.run_by_spans(pool, tasks);
     }
@@ -130,7 +129,7 @@ impl Layer<'_> {
             .collect();
         let mut partials: Vec<Vec<Option<Partial>>> = vec![Vec::new(); pieces.len()];
         let work = pieces.iter().zip(&mut partials).collect();
-        each(pool, work, |((task, span), slot): (&(usize, usize), &mut Vec<_>)| {
+        pool.each(work, |((task, span), slot): (&(usize, usize), &mut Vec<_>)| {
             *slot = self.span(&tasks[*task], *span);
         });
         let mut wholes = vec![Vec::new(); tasks.len()];

@@ -1,6 +1,6 @@
 //! One step on the CPU: [`Ops`] over rows of f32 that belong to many sessions.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::EngineOptions;
 use super::attention::{self, Layer};
@@ -76,21 +76,6 @@ pub struct CpuOps {
     spare: Vec<Vec<f32>>,
 }
 
-/// Runs `work` over each item on the pool's threads.
-pub(super) fn each<T: Send>(pool: &Pool, items: Vec<T>, work: impl Fn(T) + Sync) {
-    if items.len() < 2 || pool.threads() == 1 {
-        items.into_iter().for_each(work);
-        return;
-    }
-    let slots: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    pool.run(slots.len(), &|part| {
-        let item = slots[part].lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(item) = item {
-            work(item);
-        }
-    });
-}
-
 impl CpuOps {
     pub(super) fn threads(&self) -> usize {
         self.cpu.pool.threads()
@@ -130,7 +115,7 @@ impl CpuOps {
         }
         let piece = (out.len() / unit).div_ceil(threads).max(1) * unit;
         let pieces = out.chunks_mut(piece).zip(other.chunks(piece)).collect();
-        each(pool, pieces, |(out, other)| work(out, other));
+        pool.each(pieces, |(out, other)| work(out, other));
     }
 
     fn add_bias(&self, rows: &mut Rows, bias: &[f32]) {
@@ -209,7 +194,7 @@ impl Ops for CpuOps {
         let tokens = x.values.len() / width;
         let piece = tokens.div_ceil(self.threads_for(x.values.len())).max(1);
         let pieces = x.values.chunks_mut(piece * width).zip(turns.chunks(piece * pairs)).collect();
-        each(&self.cpu.pool, pieces, |(rows, turns): (&mut [f32], &[(f32, f32)])| {
+        self.cpu.pool.each(pieces, |(rows, turns): (&mut [f32], &[(f32, f32)])| {
             for (row, turns) in rows.chunks_exact_mut(width).zip(turns.chunks_exact(pairs)) {
                 for head in row.chunks_exact_mut(head_dim) {
                     rotate(&mut head[..2 * pairs], turns, rope.pairs);
@@ -304,7 +289,7 @@ impl Backend for CpuOps {
         let threads = self.threads_for(x.values.len());
         let piece = (x.values.len() / width).div_ceil(threads).max(1) * width;
         let pieces = x.values.chunks_mut(piece).collect();
-        each(&self.cpu.pool, pieces, |piece| residual.round(level, piece, width));
+        self.cpu.pool.each(pieces, |piece| residual.round(level, piece, width));
         x
     }
 
@@ -335,7 +320,7 @@ impl Backend for CpuOps {
     }
 
     fn each<T: Send>(&self, items: Vec<T>, work: impl Fn(T) + Sync) {
-        each(&self.cpu.pool, items, work);
+        self.cpu.pool.each(items, work);
     }
 }
 

@@ -86,7 +86,7 @@ pub(super) fn groups(
         .zip(by_row.chunks_mut(ROWS * per_row))
         .zip(bytes.chunks(ROWS * row_bytes))
         .collect();
-    super::each(pool, pieces, |((codes, pairs), bytes): ((&mut [u8], &mut [bf16]), &[u8])| {
+    pool.each(pieces, |((codes, pairs), bytes): ((&mut [u8], &mut [bf16]), &[u8])| {
         let rows = codes.chunks_exact_mut(times * cols).zip(pairs.chunks_exact_mut(per_row));
         for ((codes, pairs), bytes) in rows.zip(bytes.chunks_exact(row_bytes)) {
             put_row(kind, cut, bytes, codes, pairs);

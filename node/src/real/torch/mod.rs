@@ -18,8 +18,6 @@ mod reach;
 mod step;
 mod weights;
 
-use std::sync::{Mutex, PoisonError};
-
 use tch::TchError;
 
 pub use self::copying::copy_bytes_per_s;
@@ -30,7 +28,6 @@ pub use super::any::Device;
 use super::kernels::Precision;
 pub use super::model::Residual;
 use super::model::{self, Limits, seam};
-use super::pool::Pool;
 
 impl Device {
     /// The device that `Auto` stands for here.
@@ -112,15 +109,4 @@ impl Model {
 fn said(why: &TchError) -> String {
     let text = why.to_string();
     text.lines().next().unwrap_or_default().trim().to_owned()
-}
-
-/// Runs `work` over each item on the pool's threads.
-fn each<T: Send>(pool: &Pool, items: Vec<T>, work: impl Fn(T) + Sync) {
-    let slots: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    pool.run(slots.len(), &|part| {
-        let item = slots[part].lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(item) = item {
-            work(item);
-        }
-    });
 }

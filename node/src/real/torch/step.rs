@@ -9,7 +9,7 @@ use super::attention::Layer;
 use super::pages::{Pages, Part};
 use super::reach::{Reach, reaches};
 use super::weights::{Linear, Torch};
-use super::{Device, TorchOptions, each, said};
+use super::{Device, TorchOptions, said};
 use crate::real::arch::rope::Pairs;
 use crate::real::arch::{Activation, Attention, Ops, Rope};
 use crate::real::model::kv::{BLOCK, KvCache, KvShape};
@@ -387,6 +387,6 @@ impl Backend for TorchOps {
     }
 
     fn each<T: Send>(&self, items: Vec<T>, work: impl Fn(T) + Sync) {
-        each(&self.torch.pool, items, work);
+        self.torch.pool.each(items, work);
     }
 }
