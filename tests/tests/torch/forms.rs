@@ -39,7 +39,7 @@ fn every_format_of_every_architecture_is_near_the_cpu_engine_in_f32() {
     for architecture in ARCHITECTURES {
         for kind in KNOWN {
             // Formats are the same code in every architecture.
-            if architecture != Architecture::Llama && (kind as u32) % 3 != 0 {
+            if architecture != Architecture::Llama && !(kind as u32).is_multiple_of(3) {
                 continue;
             }
             let (_folder, file) = made(architecture, kind);
