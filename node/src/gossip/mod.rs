@@ -80,8 +80,17 @@ impl<T: Trust + Send + 'static, C: Clock> Gossip<T, C> {
         member: Membership<T>,
         hear: impl FnMut(&Membership<T>, Vec<Event>) + Send + 'static,
     ) -> Self {
+        Self::shared(transport, clock, Arc::new(Mutex::new(member)), hear)
+    }
+
+    /// The same with a membership that somebody else looks at as well: never while it waits for anything.
+    pub fn shared<N: Transport>(
+        transport: N,
+        clock: C,
+        member: Arc<Mutex<Membership<T>>>,
+        hear: impl FnMut(&Membership<T>, Vec<Event>) + Send + 'static,
+    ) -> Self {
         let tasks = Tasks::new();
-        let member = Arc::new(Mutex::new(member));
         let (said, sayings) = mpsc::channel(SAID_MAX);
         let (packet, packets) = mpsc::channel(PACKETS_MAX);
         tasks.spawn(accept(transport.clone(), clock.clone(), packet));
@@ -158,7 +167,7 @@ impl<N: Transport, C: Clock, H> Run<N, C, H> {
     ) where
         H: FnMut(&Membership<T>, Vec<Event>),
     {
-        let mut due = None;
+        let mut due = member.lock().unwrap_or_else(PoisonError::into_inner).next_due();
         loop {
             let timer = async {
                 match due {

@@ -104,7 +104,7 @@ pub(crate) struct Answer {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// Scenario files.
+    /// Scenario files, of requests or of meshes of members (scenarios/membership).
     #[arg(value_name = "SCENARIO.toml", required = true)]
     pub(crate) scenarios: Vec<PathBuf>,
     #[command(flatten)]
@@ -162,6 +162,12 @@ pub(crate) struct Membership {
     /// Run all of these seeds, and tell only what breaks; both ends count.
     #[arg(long, value_name = "A..B")]
     pub(crate) seeds: Option<Seeds>,
+    /// The world to run in, instead of the file's: turmoil, or memory.
+    #[arg(long, value_name = "WORLD", value_parser = world)]
+    pub(crate) world: Option<WorldKind>,
+    /// Print everything that members tell of, by time.
+    #[arg(long, conflicts_with = "seeds")]
+    pub(crate) log: bool,
     /// So many members, instead of the file's number.
     #[arg(long, value_name = "N")]
     pub(crate) nodes: Option<u32>,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use sim::calibrate::CalibrateError;
 use sim::check::{CheckError, Failure as Broken, Verdict};
+use sim::membership::spec::Spec;
 use sim::outcome::{Outcome, Status};
 use sim::recorded::Run;
 use sim::report::perfetto;
@@ -11,7 +12,7 @@ use sim::scenario::Scenario;
 
 use super::arguments::{Changes, Check, Replay};
 use super::failure::Failure;
-use super::session;
+use super::{membership, session};
 
 /// Seeds that break an oracle until a check is ended: the first is worth a look, a thousand are not worth the time.
 const FAILURES_MOST: usize = 10;
@@ -21,6 +22,10 @@ pub(crate) fn check(asked: &Check) -> Result<(), Failure> {
     let mut found = false;
     let mut objects = Vec::new();
     for path in &asked.scenarios {
+        if Spec::is_in(path) {
+            found |= membership::check(asked, path)?;
+            continue;
+        }
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let verdict = judge(asked, path, &name)?;
         found |= !verdict.failures.is_empty();
@@ -30,7 +35,7 @@ pub(crate) fn check(asked: &Check) -> Result<(), Failure> {
             super::print(&text(&name, &verdict))?;
         }
     }
-    if asked.json {
+    if asked.json && !objects.is_empty() {
         let all =
             if objects.len() == 1 { objects.remove(0) } else { serde_json::json!({ "scenarios": objects }) };
         let text =
@@ -107,6 +112,9 @@ pub(crate) fn replay(asked: &Replay) -> Result<(), Failure> {
     if path.extension().is_some_and(|kind| kind == "jsonl") {
         let run = Run::read(path).map_err(CalibrateError::from)?;
         return super::print(&(run.log().join("\n") + "\n"));
+    }
+    if Spec::is_in(path) {
+        return membership::replay(asked);
     }
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let replayed = sim::check::replay(path, &settings(changes), asked.seed, changes.world)

@@ -69,7 +69,7 @@ fn chosen(count: u32, nodes: u32, draws: &mut Draws) -> Vec<u32> {
 }
 
 /// What is wrong just now with the ways between members.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Ways {
     /// Partitions: the number of the fault, who is on its one side.
     splits: BTreeMap<usize, Vec<bool>>,
@@ -105,12 +105,21 @@ impl Ways {
         !self.splits.is_empty()
     }
 
+    /// Of each partition, who is on its one side.
+    pub(super) fn sides(&self) -> impl Iterator<Item = &[bool]> {
+        self.splits.values().map(Vec::as_slice)
+    }
+
     /// Whether a packet can get there at all.
     pub(super) fn is_open(&self, from: u32, to: u32) -> bool {
         let apart = |side: &Vec<bool>| side.get(from as usize) != side.get(to as usize);
+        !self.splits.values().any(apart) && !self.is_muted(from, to)
+    }
+
+    /// Whether nothing that the one sends gets to the other, though the other way is open.
+    pub(super) fn is_muted(&self, from: u32, to: u32) -> bool {
         let half = |salt: u64| crate::seed::mix(salt ^ u64::from(to)) & 1 == 0;
-        !self.splits.values().any(apart)
-            && !self.muted.values().any(|(node, salt)| *node == from && half(*salt))
+        self.muted.values().any(|(node, salt)| *node == from && half(*salt))
     }
 
     /// Share of packets that is lost beside that of the network.

@@ -1,6 +1,7 @@
 //! One process in the simulated mesh.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node::PeerId;
 use node::membership::{Membership, Size, Version};
@@ -11,14 +12,36 @@ use super::trust::Keys;
 /// Packets that wait for a process that stands still; the system drops more.
 const INBOX_MAX: usize = 256;
 
+/// What a process knows. Behind a lock, since in some worlds its own tasks call it.
+#[derive(Debug, Clone)]
+pub(super) struct Process(Arc<Mutex<Membership<Keys>>>);
+
+impl Process {
+    pub(super) fn new(membership: Membership<Keys>) -> Self {
+        Self(Arc::new(Mutex::new(membership)))
+    }
+
+    /// It, until the guard is dropped: nobody may look twice at one process at the same time.
+    pub(super) fn look(&self) -> MutexGuard<'_, Membership<Keys>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the tasks that call it.
+    pub(super) fn shared(&self) -> Arc<Mutex<Membership<Keys>>> {
+        Arc::clone(&self.0)
+    }
+}
+
 /// A process, or the place where one was.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) place: Place,
     pub(super) clock: Watchwork,
-    pub(super) process: Option<Membership<Keys>>,
+    pub(super) process: Option<Process>,
     /// It stands still until then.
     pub(super) paused: Option<u64>,
+    /// It does everything this much later than it should.
+    pub(super) late_ns: u64,
     pub(super) inbox: VecDeque<(u32, Vec<u8>)>,
     /// When it is to be called next.
     pub(super) wake: Option<u64>,
@@ -44,6 +67,7 @@ impl Member {
             clock,
             process: None,
             paused: None,
+            late_ns: 0,
             inbox: VecDeque::new(),
             wake: None,
             has_left: false,
@@ -95,7 +119,7 @@ impl Member {
 
     pub(super) fn measure(&mut self) {
         if let Some(process) = &self.process {
-            let (size, largest) = (process.size(), self.largest);
+            let (size, largest) = (process.look().size(), self.largest);
             self.largest = Size {
                 members: largest.members.max(size.members),
                 rumours: largest.rumours.max(size.rumours),

@@ -4,13 +4,15 @@
 //! restart, stand still, leave, lie, and are cut off from each other. Everything random comes from one seed.
 //!
 //! * [`spec`]: what is simulated. [`serving`]: models, machines, requests and clients, where there are any.
-//! * `world`: the loop. `member`: one process in it. `network`, `faults`: what becomes of packets. `liar`: a member that
+//! * `world`: the loop. `member`: one process in it. `hosted`: the same with members that are tasks of their own, in turmoil.
+//! `network`, `faults`: what becomes of packets. `liar`: a member that
 //!   is not honest.
 //! * `trust`: signatures. `watch`: how long until everybody knows. `truth`: what is really asked for.
 //! * `oracle`: what must hold at the end, one invariant a file.
 //! * `report`: what people and programs get to see.
 
 mod faults;
+mod hosted;
 mod liar;
 mod member;
 mod network;
@@ -33,6 +35,8 @@ use serde::Serialize;
 use self::serving::{Served, ServingSabotage};
 use self::spec::Spec;
 use self::world::World;
+use crate::scenario::WorldKind;
+use crate::seed::Seed;
 
 pub use self::watch::Timing;
 
@@ -116,26 +120,59 @@ impl Sabotage {
 
 /// Runs `spec` from `seed`.
 pub fn run(spec: &Spec, seed: u64) -> Outcome {
-    run_with(spec, seed, Config::default(), None)
+    run_so(spec, seed, Way::default()).0
 }
 
 /// The same with another configuration, or broken.
-pub fn run_with(spec: &Spec, seed: u64, mut config: Config, sabotage: Option<Sabotage>) -> Outcome {
-    if let Some(sabotage) = sabotage {
-        sabotage.config(&mut config);
-    }
-    ended(World::new(spec, seed, config, sabotage, None), seed)
+pub fn run_with(spec: &Spec, seed: u64, config: Config, sabotage: Option<Sabotage>) -> Outcome {
+    run_so(spec, seed, Way { config, sabotage, ..Way::default() }).0
 }
 
 /// The same with a mesh that serves wrongly.
 pub fn run_serving(spec: &Spec, seed: u64, sabotage: ServingSabotage) -> Outcome {
-    ended(World::new(spec, seed, Config::default(), None, Some(sabotage)), seed)
+    run_so(spec, seed, Way { serving_sabotage: Some(sabotage), ..Way::default() }).0
 }
 
-fn ended(mut world: World, seed: u64) -> Outcome {
-    world.run();
+/// How a run is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Way {
+    /// In which world, instead of the spec's own.
+    pub world: Option<WorldKind>,
+    /// Another configuration of the membership.
+    pub config: Config,
+    /// Something is broken.
+    pub sabotage: Option<Sabotage>,
+    /// See `sabotage`, of what serves.
+    pub serving_sabotage: Option<ServingSabotage>,
+    /// Everything that members tell of is written down.
+    pub is_logged: bool,
+}
+
+/// Runs `spec` from `seed` in that way, and gives the log, if there is one. A world that cannot go on is a violation.
+pub fn run_so(spec: &Spec, seed: u64, way: Way) -> (Outcome, Vec<String>) {
+    let mut config = way.config;
+    if let Some(sabotage) = way.sabotage {
+        sabotage.config(&mut config);
+    }
+    let spec = spec.drawn(seed);
+    let mut world = World::new(&spec, seed, config, way.sabotage, way.serving_sabotage);
+    if way.is_logged {
+        world = world.logging();
+    }
+    if way.world.unwrap_or(spec.world) == WorldKind::Memory {
+        world.run();
+        return judged(world, seed);
+    }
+    let unrun = Outcome { seed, ..world.outcome() };
+    match hosted::over_turmoil(world, Seed::new(seed).fork("hosts")) {
+        Ok(world) => judged(world, seed),
+        Err(error) => (Outcome { violations: vec![format!("world: {error}")], ..unrun }, Vec::new()),
+    }
+}
+
+fn judged(mut world: World, seed: u64) -> (Outcome, Vec<String>) {
     let mut outcome = Outcome { seed, ..world.outcome() };
     outcome.violations = oracle::violations(&world);
     outcome.violations.extend(world::serving::violations(&world));
-    outcome
+    (outcome, world.take_log())
 }

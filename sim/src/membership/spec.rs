@@ -5,6 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::serving::Serving;
+use crate::scenario::WorldKind;
+use crate::seed::Seed;
 
 /// A mesh, its network, what goes wrong in it, and what it promises.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -17,6 +19,10 @@ pub struct Spec {
     /// Everything random comes from it.
     #[serde(default = "one")]
     pub seed: u64,
+    /// Where members run: `memory`, all in one loop over events, by the thousand; `turmoil`, each as tasks of its own
+    /// over streams, up to about fifteen.
+    #[serde(default = "in_memory")]
+    pub world: WorldKind,
     /// Whether all know each other from the start, or join one after the other by the first.
     #[serde(default)]
     pub start: Start,
@@ -36,9 +42,33 @@ pub struct Spec {
     pub serving: Option<Serving>,
     /// What goes wrong, drawn from the seed.
     pub chaos: Option<Chaos>,
+    /// What is drawn anew for each seed.
+    pub vary: Option<Vary>,
     /// What must hold at the end.
     #[serde(default)]
     pub promise: Promise,
+}
+
+/// What is drawn anew for each seed, so that many seeds are many meshes.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vary {
+    /// Members: from this to `nodes`.
+    pub fewest: u32,
+    /// Distances, jitter, loss and clocks: from this share of what the network says to all of it.
+    #[serde(default = "tenth")]
+    pub network: f64,
+    /// Faults of the chaos: from this to what it says.
+    #[serde(default)]
+    pub faults: u32,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn in_memory() -> WorldKind {
+    WorldKind::Memory
 }
 
 fn one() -> u64 {
@@ -104,6 +134,8 @@ pub enum FaultKind {
     Mute,
     /// A member loses a third of what it sends and gets.
     Lossy,
+    /// A member does everything three tenths of a second late.
+    Slow,
     /// A member that was not there joins.
     Join,
     /// A member has something new to say of itself.
@@ -205,6 +237,13 @@ pub enum SpecError {
 }
 
 impl Spec {
+    /// Whether the file is one of these: its `nodes` are a number, where those of other scenarios are a table `node`.
+    pub fn is_in(path: &Path) -> bool {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let table = text.parse::<toml::Table>().unwrap_or_default();
+        table.get("nodes").is_some_and(toml::Value::is_integer)
+    }
+
     /// Reads a file.
     ///
     /// # Errors
@@ -216,6 +255,29 @@ impl Spec {
         let spec: Self =
             toml::from_str(&text).map_err(|cause| SpecError::Parse { path: name, cause: Box::new(cause) })?;
         spec.checked()
+    }
+
+    /// What `seed` makes of it.
+    #[must_use]
+    pub fn drawn(&self, seed: u64) -> Self {
+        let Some(vary) = self.vary else { return self.clone() };
+        let mut draws = Seed::new(seed).fork("vary").draws();
+        let mut among = |least: u32, most: u32| least + (draws.bits() % u64::from(most - least + 1)) as u32;
+        let mut spec = Self { nodes: among(vary.fewest, self.nodes), ..self.clone() };
+        spec.start = if among(0, 1) == 0 { Start::Warm } else { Start::Cold };
+        if let Some(chaos) = &mut spec.chaos {
+            chaos.faults = among(vary.faults, chaos.faults);
+        }
+        let mut share = |most: f64| most * (vary.network + (1.0 - vary.network) * draws.unit());
+        let Network { width_ms, access_ms, jitter_ms, loss, skew } = self.network;
+        spec.network = Network {
+            width_ms: share(width_ms),
+            access_ms: share(access_ms),
+            jitter_ms: share(jitter_ms),
+            loss: share(loss),
+            skew: share(skew),
+        };
+        spec
     }
 
     /// The spec, where it is one that can be run.
@@ -252,6 +314,15 @@ impl Spec {
                 || !is_time(chaos.until_s))
         {
             return value("chaos", format!("{chaos:?}"), "of at least one kind, and until_s after from_s");
+        }
+        if let Some(vary) = &self.vary {
+            let faults = self.chaos.as_ref().map_or(0, |chaos| chaos.faults);
+            if !(2..=self.nodes).contains(&vary.fewest) || vary.faults > faults {
+                return value("vary", format!("{vary:?}"), "of 2 to `nodes` members and no more faults than there are");
+            }
+            if !(0.0..=1.0).contains(&vary.network) {
+                return value("vary.network", vary.network.to_string(), "a share from 0 to 1");
+            }
         }
         if let Some(serving) = &self.serving {
             serving.checked()?;

@@ -1,10 +1,8 @@
 //! Signatures for a simulation: cheap, deterministic, and impossible to make without the owner's secret, which nobody but
 //! its own [`Keys`] uses. Members of one simulation share the items they believe, so that thousands fit into memory.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use node::PeerId;
 use node::membership::{Item, ItemError, Known, Topic, Trust, Version};
@@ -41,12 +39,26 @@ impl Vault {
     }
 }
 
+/// The vault in many hands.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Shared(Arc<Mutex<Vault>>);
+
+impl Shared {
+    pub(super) fn new(vault: Vault) -> Self {
+        Self(Arc::new(Mutex::new(vault)))
+    }
+
+    pub(super) fn look(&self) -> MutexGuard<'_, Vault> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The keys of one member.
 #[derive(Debug, Clone)]
 pub(super) struct Keys {
     pub(super) me: PeerId,
     pub(super) secrets: Seed,
-    pub(super) vault: Rc<RefCell<Vault>>,
+    pub(super) vault: Shared,
 }
 
 impl Keys {
@@ -72,19 +84,19 @@ fn digest(message: &[u8]) -> u64 {
 
 impl Trust for Keys {
     fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.vault.borrow_mut().signed.insert(digest(message));
+        self.vault.look().signed.insert(digest(message));
         self.signature(self.me, message)
     }
 
     fn is_signed(&self, by: PeerId, message: &[u8], signature: &[u8; 64]) -> bool {
-        self.vault.borrow().is_blind || self.signature(by, message) == *signature
+        self.vault.look().is_blind || self.signature(by, message) == *signature
     }
 
     fn open(&self, item: Item) -> Result<Arc<Known>, ItemError> {
         let name = (item.owner, item.topic, item.version);
         let shared = self
             .vault
-            .borrow()
+            .look()
             .opened
             .get(&name)
             .and_then(|known| known.iter().find(|k| k.item == item).cloned());
@@ -96,7 +108,7 @@ impl Trust for Keys {
         }
         let content = item.read()?;
         let known = Arc::new(Known { item, content });
-        self.vault.borrow_mut().opened.entry(name).or_default().push(Arc::clone(&known));
+        self.vault.look().opened.entry(name).or_default().push(Arc::clone(&known));
         Ok(known)
     }
 }

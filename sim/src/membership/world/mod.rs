@@ -1,26 +1,29 @@
 //! The loop: one heap of events, by time and then by number, so that a seed is a run.
 
+mod directing;
 pub(super) mod serving;
 mod striking;
 
-use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use node::PeerId;
 use node::membership::{
     Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version,
 };
 
+pub(super) use self::directing::{Ears, Heard};
+
+use self::directing::Hosted;
 use self::serving::{Due, Serving};
+use super::hosted::Strait;
 use super::faults::{Strike, Ways, strikes};
-use super::member::Member;
+use super::member::{Member, Process};
 use super::network::{Place, Watchwork, wire_bytes};
 use super::serving::ServingSabotage;
 use super::spec::{FaultKind, Spec, Start};
-use super::trust::{Keys, Vault};
+use super::trust::{Keys, Shared, Vault};
 use super::truth::{self, Truth};
 use super::watch::Watch;
 use super::{Outcome, Sabotage};
@@ -62,7 +65,7 @@ pub(crate) struct World {
     config: Config,
     sabotage: Option<Sabotage>,
     pub(super) members: Vec<Member>,
-    pub(super) vault: Rc<RefCell<Vault>>,
+    pub(super) vault: Shared,
     initial: Vec<Arc<Known>>,
     pub(super) now_ns: u64,
     heap: BinaryHeap<Reverse<(u64, u64)>>,
@@ -92,6 +95,10 @@ pub(crate) struct World {
     refused: u64,
     /// Models, requests and clients, where the spec has any.
     serving: Option<Box<Serving>>,
+    /// Where members are tasks of another world, and this one only directs them.
+    hosted: Option<Hosted>,
+    /// Everything that members have told of, where it is wished for.
+    log: Option<Vec<String>>,
 }
 
 impl World {
@@ -113,7 +120,7 @@ impl World {
         vault.is_blind = sabotage == Some(Sabotage::BlindTrust);
         let mut world = Self {
             members: (0..spec.nodes + joins).map(member).collect(),
-            vault: Rc::new(RefCell::new(vault)),
+            vault: Shared::new(vault),
             initial: Vec::new(),
             now_ns: 0,
             heap: BinaryHeap::new(),
@@ -141,6 +148,8 @@ impl World {
                 let members = (spec.nodes + joins) as usize;
                 Box::new(Serving::new(serving, members, seed.fork("serving"), serving_sabotage))
             }),
+            hosted: None,
+            log: None,
             spec: spec.clone(),
             seed,
             config,
@@ -148,6 +157,24 @@ impl World {
         };
         world.set_up();
         world
+    }
+
+    /// The same for members that run as tasks elsewhere, behind `strait`.
+    pub(super) fn directing(mut self, strait: Strait) -> Self {
+        let members = self.members.len();
+        self.hosted = Some(Hosted::new(strait, members));
+        self.reflect();
+        self
+    }
+
+    /// Writes down what members tell of.
+    pub(super) fn logging(mut self) -> Self {
+        self.log = Some(Vec::new());
+        self
+    }
+
+    pub(super) fn take_log(&mut self) -> Vec<String> {
+        self.log.take().unwrap_or_default()
     }
 
     fn set_up(&mut self) {
@@ -186,14 +213,29 @@ impl World {
     }
 
     pub(super) fn run(&mut self) {
-        let end = (self.spec.seconds * SECOND_NS as f64) as u64;
-        while let Some(Reverse((at, number))) = self.heap.pop().filter(|Reverse((at, _))| *at <= end) {
-            self.now_ns = at;
+        let end = self.end_ns();
+        self.run_until(end);
+        self.now_ns = end;
+    }
+
+    pub(super) fn end_ns(&self) -> u64 {
+        (self.spec.seconds * SECOND_NS as f64) as u64
+    }
+
+    /// Everything that is due up to then.
+    fn run_until(&mut self, end_ns: u64) {
+        while let Some(at) = self.due_ns().filter(|at| *at <= end_ns) {
+            let Some(Reverse((_, number))) = self.heap.pop() else { return };
+            self.now_ns = self.now_ns.max(at);
             if let Some(happening) = self.happenings.remove(&number) {
                 self.happen(happening);
             }
         }
-        self.now_ns = end;
+    }
+
+    /// When the next thing happens.
+    fn due_ns(&self) -> Option<u64> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
     }
 
     fn happen(&mut self, happening: Happening) {
@@ -227,7 +269,7 @@ impl World {
     fn all_said(&self) -> BTreeMap<(u32, usize), Version> {
         let said = self.living().flat_map(|(i, process)| {
             let version = |topic| process.known(process.me(), topic).map(|known| known.item.version);
-            Topic::ALL.into_iter().filter_map(move |topic| Some(((i, topic as usize), version(topic)?)))
+            Topic::ALL.map(|topic| Some(((i, topic as usize), version(topic)?))).into_iter().flatten()
         });
         said.collect()
     }
@@ -246,7 +288,7 @@ impl World {
 
     fn keys(&self, i: u32) -> Keys {
         let me = PeerId::from_index(i);
-        Keys { me, secrets: self.seed.fork("secrets"), vault: Rc::clone(&self.vault) }
+        Keys { me, secrets: self.seed.fork("secrets"), vault: self.vault.clone() }
     }
 
     /// A process begins, at the start or again.
@@ -254,14 +296,19 @@ impl World {
         let is_first = self.now_ns as f64 <= WARM_NS && self.spec.start == Start::Warm && i < self.spec.nodes;
         let life = if is_first { FIRST_LIFE } else { FIRST_LIFE + 1 + self.now_ns / 1_000_000 };
         let process = self.process(i, Life::new(life));
-        self.members[i as usize].process = Some(process);
+        let process = Process::new(process);
+        self.members[i as usize].process = Some(process.clone());
         self.members[i as usize].seen.clear();
-        self.serving_begins(i);
         if is_first {
             let initial = std::mem::take(&mut self.initial);
             self.with(i, |process, now, out| process.restore(now, &initial, out));
             self.initial = initial;
-        } else {
+        }
+        if let Some(hosted) = &mut self.hosted {
+            hosted.launch(i, process, self.members[i as usize].clock);
+        }
+        self.serving_begins(i);
+        if !is_first {
             let other = PeerId::from_index((self.choices.bits() % u64::from(self.spec.nodes)) as u32);
             self.input(i, Input::Join(&[PeerId::from_index(0), other]));
         }
@@ -269,6 +316,11 @@ impl World {
     }
 
     fn input(&mut self, i: u32, input: Input<'_>) {
+        if self.members[i as usize].is_running()
+            && let Some(hosted) = &mut self.hosted
+        {
+            return hosted.say(i, input);
+        }
         self.with(i, |process, now, out| process.on(now, input, out));
     }
 
@@ -279,10 +331,13 @@ impl World {
         if !member.is_running() {
             return;
         }
-        let Some(process) = member.process.as_mut() else { return };
+        let Some(process) = member.process.clone() else { return };
         let mut out = Outputs::default();
-        act(process, member.clock.local(now_ns), &mut out);
-        let due = process.next_due().map(|at| member.clock.global(at).max(now_ns + 1));
+        let mut process = process.look();
+        act(&mut process, member.clock.local(now_ns), &mut out);
+        let due = process.next_due().filter(|_| self.hosted.is_none());
+        drop(process);
+        let due = due.map(|at| member.clock.global(at).max(now_ns + 1) + member.late_ns);
         if let Some(due) = due.filter(|due| member.wake.is_none_or(|wake| wake > *due)) {
             member.wake = Some(due);
             self.push(due, Happening::Wake(i));
@@ -296,12 +351,10 @@ impl World {
     }
 
     fn send(&mut self, from: u32, to: u32, bytes: Vec<u8>) {
-        let wire = wire_bytes(bytes.len());
-        (self.packets, self.bytes) = (self.packets + 1, self.bytes + wire);
-        if self.now_ns + REST_NS >= (self.spec.seconds * 1e9) as u64 {
-            self.rest = (self.rest.0 + 1, self.rest.1 + wire);
+        if let Some(hosted) = &mut self.hosted {
+            return hosted.shout(from, to, bytes);
         }
-        self.members[from as usize].has_sent(self.now_ns, wire, bytes.len());
+        self.count_sent(from, bytes.len());
         let lost =
             self.network.unit() < self.spec.network.loss || self.network.unit() < self.ways.loss(from, to);
         if lost || to as usize >= self.members.len() || !self.ways.is_open(from, to) {
@@ -309,7 +362,17 @@ impl World {
         }
         let round_trip_ms = self.members[from as usize].place.round_trip_ms(&self.members[to as usize].place);
         let delay_ms = round_trip_ms / 2.0 + self.network.exponential() * self.spec.network.jitter_ms;
-        self.push(self.now_ns + (delay_ms * 1e6) as u64, Happening::Packet { from, to, bytes });
+        let late_ns = self.members[to as usize].late_ns;
+        self.push(self.now_ns + (delay_ms * 1e6) as u64 + late_ns, Happening::Packet { from, to, bytes });
+    }
+
+    fn count_sent(&mut self, from: u32, length: usize) {
+        let wire = wire_bytes(length);
+        (self.packets, self.bytes) = (self.packets + 1, self.bytes + wire);
+        if self.now_ns + REST_NS >= (self.spec.seconds * 1e9) as u64 {
+            self.rest = (self.rest.0 + 1, self.rest.1 + wire);
+        }
+        self.members[from as usize].has_sent(self.now_ns, wire, length);
     }
 
     fn deliver(&mut self, from: u32, to: u32, bytes: Vec<u8>) {
@@ -321,8 +384,16 @@ impl World {
         }
     }
 
+    fn note(&mut self, what: impl FnOnce() -> String) {
+        let now_s = self.now_ns as f64 / 1e9;
+        if let Some(log) = &mut self.log {
+            log.push(format!("{now_s:12.6} {}", what()));
+        }
+    }
+
     /// A process has told something.
     fn hear(&mut self, i: u32, event: &Event) {
+        self.note(|| format!("{i} {event:?}"));
         match event {
             Event::Refused { .. } => self.refused += 1,
             Event::Down(peer) if self.is_well(peer.index()) && self.is_well(i) => {
@@ -349,6 +420,7 @@ impl World {
             self.members[i as usize].found.insert(*peer, now_ns);
         }
         let Some(process) = &self.members[i as usize].process else { return };
+        let process = process.look();
         for watch in &mut self.watches {
             let subject = PeerId::from_index(watch.subject);
             watch.hears(i, now_ns, event, |topic| {
@@ -379,8 +451,8 @@ impl World {
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
     fn inspect(&mut self, i: u32, peer: PeerId, topic: Topic) {
         let Some(process) = &self.members[i as usize].process else { return };
-        let Some(known) = process.known(peer, topic) else { return };
-        if !self.vault.borrow().is_genuine(&known.item) {
+        let Some(known) = process.look().known(peer, topic).map(Arc::clone) else { return };
+        if !self.vault.look().is_genuine(&known.item) {
             self.broken
                 .push(format!("forgery: member {i} believes what {peer:?} has not signed ({topic:?})"));
         }
@@ -430,14 +502,14 @@ impl World {
     }
 
     /// Members that run and have not left.
-    pub(super) fn living(&self) -> impl Iterator<Item = (u32, &Membership<Keys>)> {
+    pub(super) fn living(&self) -> impl Iterator<Item = (u32, MutexGuard<'_, Membership<Keys>>)> {
         let all = (0u32..).zip(&self.members);
         all.filter(|(_, member)| member.is_there())
-            .filter_map(|(i, member)| Some((i, member.process.as_ref()?)))
+            .filter_map(|(i, member)| Some((i, member.process.as_ref()?.look())))
     }
 
     /// Those of them who never lied: what a liar knows is its own affair, since others do not listen to it.
-    pub(super) fn honest(&self) -> impl Iterator<Item = (u32, &Membership<Keys>)> {
+    pub(super) fn honest(&self) -> impl Iterator<Item = (u32, MutexGuard<'_, Membership<Keys>>)> {
         self.living().filter(|(i, _)| !self.liars.contains(i))
     }
 
@@ -484,11 +556,11 @@ impl World {
         let (_, judge) = living.first()?;
         let mut errors = Vec::new();
         for (k, (a, pa)) in living.iter().enumerate().skip(1) {
-            let (b, pb) = living[(k * 7 + 3) % living.len()];
-            if *a == b || b == living[0].0 {
+            let (b, pb) = &living[(k * 7 + 3) % living.len()];
+            if a == b || *b == living[0].0 {
                 continue;
             }
-            let truth = self.members[*a as usize].place.round_trip_ms(&self.members[b as usize].place) * 1e3;
+            let truth = self.members[*a as usize].place.round_trip_ms(&self.members[*b as usize].place) * 1e3;
             let truth = truth + 2.0 * self.spec.network.jitter_ms * 1e3;
             let found = judge.round_trip(pa.me(), pb.me());
             errors.extend(found.map(|found| (found.us - truth).abs() / truth));

@@ -1,15 +1,18 @@
 //! Faults as they strike and end.
 
 use node::PeerId;
-use node::membership::{Input, Life, Membership, Topic};
+use node::membership::{Input, Life, Topic};
 
 use super::{Happening, SECOND_NS, World};
+use crate::membership::member::Process;
 use crate::membership::spec::FaultKind;
 use crate::membership::watch::{Watch, What};
 use crate::membership::{Sabotage, liar};
 
 /// A liar speaks this often.
 const LIE_NS: u64 = SECOND_NS / 5;
+/// How late a slow member is.
+const LATE_NS: u64 = 3 * SECOND_NS / 10;
 /// Requests of a flood.
 const FLOOD: u32 = 100_000;
 
@@ -18,7 +21,7 @@ impl World {
         let is_observer = |i: &u32| {
             let member = &self.members[*i as usize];
             let peer = PeerId::from_index(subject);
-            let has = member.process.as_ref().is_some_and(|process| process.is_member(peer));
+            let has = member.process.as_ref().is_some_and(|process| process.look().is_member(peer));
             let can = *i != subject && member.is_there() && !except.contains(i);
             can && (has || what == What::Up)
         };
@@ -29,6 +32,7 @@ impl World {
 
     pub(super) fn strike(&mut self, number: usize) {
         let strike = self.strikes[number].clone();
+        self.note(|| format!("* {:?} {:?} begins", strike.kind, strike.nodes));
         self.ways.begin(number, &strike, self.members.len());
         if self.sabotage == Some(Sabotage::Amnesia) && strike.kind == FaultKind::Change {
             self.forget(0);
@@ -38,6 +42,7 @@ impl World {
                 FaultKind::Crash => self.stop(*i, "crash", &strike.nodes),
                 FaultKind::Leave => self.leave(*i, &strike.nodes),
                 FaultKind::Pause => self.members[*i as usize].paused = strike.until_ns.or(Some(u64::MAX)),
+                FaultKind::Slow => self.members[*i as usize].late_ns = LATE_NS,
                 FaultKind::Join => self.begin_again("join", *i),
                 FaultKind::Change if self.members[*i as usize].is_running() => {
                     self.change(*i, true);
@@ -51,12 +56,16 @@ impl World {
                 FaultKind::Change | FaultKind::Partition | FaultKind::Mute | FaultKind::Lossy => {}
             }
         }
+        self.reflect();
     }
 
     fn watch_change(&mut self, i: u32) {
         let process = self.members[i as usize].process.as_ref();
-        let known = process.and_then(|process| process.known(process.me(), Topic::State));
-        if let Some(version) = known.map(|known| known.item.version) {
+        let said = process.and_then(|process| {
+            let process = process.look();
+            process.known(process.me(), Topic::State).map(|known| known.item.version)
+        });
+        if let Some(version) = said {
             self.watch("change", What::Changed(Topic::State, version), i, &[]);
         }
     }
@@ -66,6 +75,9 @@ impl World {
             return;
         }
         self.members[i as usize].end();
+        if let Some(hosted) = &mut self.hosted {
+            hosted.crash(i);
+        }
         self.serving_ends(i);
         self.watches.iter_mut().for_each(|watch| {
             watch.waiting.remove(&i);
@@ -100,13 +112,16 @@ impl World {
     pub(super) fn end(&mut self, number: usize) {
         self.ways.end(number);
         let strike = self.strikes[number].clone();
+        self.note(|| format!("* {:?} {:?} is over", strike.kind, strike.nodes));
         for i in strike.nodes {
             match strike.kind {
+                FaultKind::Slow => self.members[i as usize].late_ns = 0,
                 FaultKind::Crash => self.begin_again("restart", i),
                 FaultKind::Pause => self.resume(i),
                 _ => {}
             }
         }
+        self.reflect();
     }
 
     fn resume(&mut self, i: u32) {
@@ -124,8 +139,8 @@ impl World {
 
     /// The broken variant: it believes again what it believed at the start.
     fn forget(&mut self, i: u32) {
-        if let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) {
-            self.members[i as usize].process = Some(self.process(i, life));
+        if let Some(life) = self.members[i as usize].process.as_ref().map(|process| process.look().life()) {
+            self.members[i as usize].process = Some(Process::new(self.process(i, life)));
             let initial = std::mem::take(&mut self.initial);
             self.with(i, |process, now, out| process.restore(now, &initial, out));
             self.initial = initial;
@@ -144,12 +159,12 @@ impl World {
         if !self.members[i as usize].is_there() {
             return;
         }
-        let Some(life) = self.members[i as usize].process.as_ref().map(Membership::life) else { return };
+        let Some(life) = self.members[i as usize].process.as_ref().map(|process| process.look().life()) else { return };
         let to = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
         let bytes = match kind {
             FaultKind::Accuse => self.accusation(i, life, to),
             FaultKind::Boast => Some(liar::boast(&self.keys(i), life, &mut self.choices)),
-            _ => Some(liar::packet(life, &self.vault.borrow(), &mut self.choices)),
+            _ => Some(liar::packet(life, &self.vault.look(), &mut self.choices)),
         };
         if let Some(bytes) = bytes {
             self.send(i, to, bytes);
@@ -159,7 +174,7 @@ impl World {
     /// Of somebody that the liar knows, as it knows it: alive or gone.
     fn accusation(&mut self, i: u32, life: Life, to: u32) -> Option<Vec<u8>> {
         let victim = PeerId::from_index((self.choices.bits() % self.members.len() as u64) as u32);
-        let process = self.members[i as usize].process.as_ref()?;
+        let process = self.members[i as usize].process.as_ref()?.look();
         let known = |peer| process.known(peer, Topic::Profile).map(|known| (peer, known.item.version.life));
         let (to, victim) =
             (known(PeerId::from_index(to))?, known(victim).filter(|(peer, _)| peer.index() != i)?);

@@ -310,6 +310,7 @@ impl World {
         let member = &self.members[i as usize];
         let now = member.clock.local(self.now_ns);
         let Some(process) = &member.process else { return };
+        let process = process.look();
         match event {
             Event::Down(peer) => host.assigner.gone(now, *peer),
             Event::Up(peer)
@@ -322,6 +323,7 @@ impl World {
             }
             _ => return,
         }
+        drop(process);
         self.clients_hear(i);
         self.wake_assigner(i);
     }
@@ -341,6 +343,7 @@ impl World {
         let member = &self.members[i as usize];
         let now = member.clock.local(self.now_ns);
         let Some(process) = member.process.as_ref() else { return };
+        let process = process.look();
         let now_ns = self.now_ns;
         let Some(serving) = &mut self.serving else { return };
         let Some(host) = serving.hosts[i as usize].as_mut().filter(|host| host.wake == Some(now_ns)) else {
@@ -348,6 +351,7 @@ impl World {
         };
         host.wake = None;
         if member.paused.is_some() {
+            drop(process);
             host.wake = Some(now_ns + SECOND_NS);
             return self.push_due(now_ns + SECOND_NS, Due::Decide(i));
         }
@@ -355,6 +359,7 @@ impl World {
             host.demand_at = now_ns + DEMAND_NS;
             host.assigner.demand(&process.demand(now));
         }
+        drop(process);
         let actions = host.assigner.decide(now);
         for action in actions {
             self.act(i, action);

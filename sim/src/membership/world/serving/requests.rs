@@ -24,6 +24,8 @@ const SILENT_ENTRY: u32 = 5;
 const DOUBT_NS: u64 = 10 * SECOND_NS;
 /// A member that has begun within this time may not know all yet.
 const NEW_NS: u64 = 10 * SECOND_NS;
+/// A user who has no table asks so many members for a model that nobody is said to have.
+const ASKED_MAX: usize = 3;
 /// What was sent in this time may not be in a host's word yet.
 const UNTOLD_NS: u64 = SECOND_NS;
 
@@ -44,6 +46,8 @@ pub(super) struct Request {
     pub(super) born_ns: u64,
     is_counted: bool,
     silent: u32,
+    /// Entry nodes that said that nobody has the model.
+    unknown_to: Vec<u32>,
     /// When its host died, if it did.
     failed_ns: Option<u64>,
     run: Option<Run>,
@@ -79,6 +83,7 @@ impl World {
             born_ns: now_ns,
             is_counted: false,
             silent: 0,
+            unknown_to: Vec::new(),
             failed_ns: None,
             run: None,
             is_forgotten: false,
@@ -126,12 +131,33 @@ impl World {
                 }
                 // Who has just joined does not know yet what there is.
                 None if self.is_new(entry) => self.put_off(id, Duration::from_secs(2)),
-                None => {
-                    self.serving_mut().book.unknown += 1;
-                    self.serving_mut().requests.remove(&id);
-                }
+                None => self.unknown(id),
             },
         }
+    }
+
+    /// The entry node says that nobody has the model. One that is cut off from those who have it says so as well, and says
+    /// `503`, not that there is none: the client asks the others it knows before it tells anybody.
+    fn unknown(&mut self, id: u64) {
+        let serving = self.serving_mut();
+        let Some(request) = serving.requests.get_mut(&id) else { return };
+        request.unknown_to.push(request.entry);
+        let (client, asked) = (request.client, request.unknown_to.clone());
+        let next = match client {
+            Some(client) => serving.clients[client as usize].other_than(&asked),
+            None if asked.len() < ASKED_MAX => Some(self.somebody_else(asked[0])),
+            None => None,
+        };
+        let serving = self.serving_mut();
+        let (Some(next), Some(request)) = (next, serving.requests.get_mut(&id)) else {
+            serving.book.unknown += 1;
+            serving.requests.remove(&id);
+            return;
+        };
+        request.entry = next;
+        request.attempt += 1;
+        let attempt = request.attempt;
+        self.push_due(self.now_ns + 2 * CLIENT_NS, Due::Route { request: id, attempt });
     }
 
     fn is_new(&self, entry: u32) -> bool {
@@ -156,6 +182,7 @@ impl World {
         let host = self.serving_mut().hosts[entry as usize].as_mut();
         let (sent, doubted) = host.map_or_else(Default::default, |host| host.recent(now_ns));
         let Some(process) = self.members[entry as usize].process.as_ref() else { return Ok(Vec::new()) };
+        let process = process.look();
         let member = |peer: PeerId| {
             let round_trip = process.round_trip(process.me(), peer).map_or(50_000.0, |trip| trip.us);
             Some(view::Member {
@@ -318,7 +345,7 @@ impl World {
             self.start_waiting(host);
         }
         let next = match client {
-            Some(client) => self.serving_mut().clients[client as usize].moves_on(entry),
+            Some(client) => self.client_moves_on(client, entry),
             None => self.somebody_else(entry),
         };
         let at_ns = self.now_ns + 2 * CLIENT_NS;
@@ -360,10 +387,9 @@ impl World {
             .filter(|run| run.attempt == request.attempt)
             .map_or(0, |run| tokens(&run, request.output - request.had, until_ns));
         let book = &mut serving.book;
-        if had > 0 {
-            book.resumed += 1
-        } else {
-            book.retried += 1
+        match had {
+            0 => book.retried += u64::from(host.is_some()),
+            _ => book.resumed += 1,
         }
         request.had = (request.had + had).min(request.output - 1);
         request.tried.extend(failed);
