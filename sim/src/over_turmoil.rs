@@ -318,8 +318,7 @@ fn host(node: NodeId) -> String {
 }
 
 /// What one host runs from its start to its crash.
-async fn live<P: Play>(ground: Ground, play: P, life: Life, scale: u32) -> turmoil::Result {
-    let clock = TurmoilClock::new(Steps, scale);
+async fn live<P: Play>(ground: Ground, play: P, life: Life, clock: TurmoilClock) -> turmoil::Result {
     let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
     let (port, incoming) = mpsc::channel(BACKLOG_STREAMS);
     tokio::spawn(listen(listener, port, clock.clone()));
@@ -420,6 +419,20 @@ impl Hosts<'_> {
 /// When a node's own task panics or ends its host with an error.
 pub fn run<P: Play>(spec: MeshSpec, play: &P, scale: u32) -> Result<(), MeshError> {
     let scale = scale.clamp(1, SCALE_MAX);
+    perform(spec, play, &move || TurmoilClock::new(Steps, scale))
+}
+
+/// The same at so many simulated milliseconds a step: as many times faster than at a scale of 1. A frame whose delay is
+/// shorter than two steps is late, by at most those two.
+///
+/// # Errors
+/// See [`run`].
+pub fn run_coarse<P: Play>(spec: MeshSpec, play: &P, step_ms: u32) -> Result<(), MeshError> {
+    perform(spec, play, &move || TurmoilClock::coarse(Steps, step_ms))
+}
+
+/// Every host has a clock of its own: who waits within a step takes turns there.
+fn perform<P: Play>(spec: MeshSpec, play: &P, clock: &dyn Fn() -> TurmoilClock) -> Result<(), MeshError> {
     let ground = Ground::new(spec);
     let mut sim = turmoil::Builder::new()
         .epoch(SystemTime::UNIX_EPOCH + EPOCH)
@@ -436,10 +449,10 @@ pub fn run<P: Play>(spec: MeshSpec, play: &P, scale: u32) -> Result<(), MeshErro
         let first = Cell::new(Some(ground.wires.start(node)));
         sim.host(host(node), move || {
             let life = first.take().unwrap_or_else(|| ground.wires.start(node));
-            live(ground.clone(), play.clone(), life, scale)
+            live(ground.clone(), play.clone(), life, clock())
         });
     }
-    let directed = play.direct(Mesh::new(ground.clone(), TurmoilClock::new(Steps, scale)));
+    let directed = play.direct(Mesh::new(ground.clone(), clock()));
     sim.client("director", async move {
         directed.await;
         Ok(())

@@ -33,19 +33,27 @@ pub struct SteppedClock<E: Elapsed> {
     source: E,
     /// Tokio nanoseconds to one simulated nanosecond.
     scale: u32,
+    /// Simulated nanoseconds to one of tokio, where steps are coarse.
+    coarse: u32,
     turns: Turns,
 }
 
 impl<E: Elapsed> SteppedClock<E> {
     /// One simulated millisecond is `scale` steps.
     pub(crate) fn new(source: E, scale: u32) -> Self {
-        Self { source, scale: scale.max(1), turns: Turns::default() }
+        Self { source, scale: scale.max(1), coarse: 1, turns: Turns::default() }
+    }
+
+    /// One step is so many simulated milliseconds.
+    pub(crate) fn coarse(source: E, coarse: u32) -> Self {
+        Self { coarse: coarse.max(1), ..Self::new(source, 1) }
     }
 }
 
 impl<E: Elapsed> Clock for SteppedClock<E> {
     fn now(&self) -> Instant {
-        let step_ns = (self.source.elapsed().as_nanos() / u128::from(self.scale)) as u64;
+        let elapsed = self.source.elapsed().as_nanos() * u128::from(self.coarse);
+        let step_ns = (elapsed / u128::from(self.scale)) as u64;
         Instant(step_ns.max(self.turns.lock().reached_ns))
     }
 
@@ -53,7 +61,7 @@ impl<E: Elapsed> Clock for SteppedClock<E> {
         if deadline <= self.now() {
             return;
         }
-        let due_ns = u128::from(deadline.0) * u128::from(self.scale);
+        let due_ns = u128::from(deadline.0) * u128::from(self.scale) / u128::from(self.coarse);
         let step = u64::try_from(due_ns / STEP.as_nanos()).unwrap_or(u64::MAX);
         let left = Duration::from_millis(step).saturating_sub(self.source.elapsed());
         if !left.is_zero() {

@@ -7,18 +7,20 @@ use super::Row;
 const INK: Paint = Paint::solid(0x22, 0x26, 0x2b);
 const QUIET: Paint = Paint::solid(0x6b, 0x72, 0x7c);
 const GRID: Paint = Paint::solid(0xe3, 0xe6, 0xea);
-const LINES: [Paint; 5] = [
+const LINES: [Paint; 7] = [
     Paint::solid(0xb4, 0x53, 0x09),
     Paint::solid(0xd9, 0x8c, 0x3f),
     Paint::solid(0x1f, 0x6f, 0xb2),
     Paint::solid(0x2f, 0x85, 0x5a),
     Paint::solid(0x7c, 0x4d, 0xa3),
+    Paint::solid(0x6b, 0x72, 0x7c),
+    Paint::solid(0x22, 0x26, 0x2b),
 ];
 
 const PANEL: (f64, f64) = (360.0, 250.0);
 const TOP: f64 = 84.0;
 const LEFT: f64 = 64.0;
-const GAP: f64 = 190.0;
+const GAP: f64 = 270.0;
 
 struct Panel<'a> {
     left: f64,
@@ -94,10 +96,12 @@ pub(super) fn scene(rows: &[Row]) -> Scene {
         ("new member, all", values(|row| row.join_all_s)),
         ("leave, all", values(|row| row.leave_all_s)),
         ("changed record, all", values(|row| row.change_all_s)),
+        ("a model's hosts die: load begins", values(|row| row.service_begun_s)),
+        ("service is back, load included", values(|row| row.service_back_s)),
     ];
     let most = lines.iter().flat_map(|(_, values)| values).copied().fold(0.0, f64::max);
     let panel = Panel { left: LEFT + PANEL.0 + 70.0, nodes: &nodes, most: above(most, 1.0) };
-    panel.frame(&mut scene, "seconds until it is known", 1);
+    panel.frame(&mut scene, "seconds until it is known, or service is back", 1);
     let right = panel.left + PANEL.0 + 12.0;
     for (i, ((name, values), paint)) in lines.iter().zip(LINES).enumerate() {
         panel.line(&mut scene, values, paint);

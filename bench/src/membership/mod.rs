@@ -8,8 +8,10 @@ use std::time::Duration;
 use clap::Args;
 use node::membership::Config;
 use serde::{Deserialize, Serialize};
-use sim::membership::spec::{Fault, FaultKind, Network, Promise, Spec, Start};
+use sim::membership::serving::{Kill, Serving};
+use sim::membership::spec::{Demand, Fault, FaultKind, Network, Promise, Spec, Start};
 use sim::membership::{Outcome, run_with};
+use sim::scenario::WorldKind;
 use sim::report::manifest::Manifest;
 use sim::report::stats::middle;
 use sim::report::{ReportError, write_text};
@@ -22,6 +24,9 @@ const JOIN_S: f64 = 24.0;
 const LEAVE_S: f64 = 30.0;
 const CHANGE_S: f64 = 36.0;
 const END_S: f64 = 60.0;
+/// The same in the mesh that serves: all have their models by then, and service is back long before the end.
+const HOSTS_DIE_S: f64 = 25.0;
+const SERVED_S: f64 = 45.0;
 
 /// What `bench membership` takes.
 #[derive(Debug, Clone, Args)]
@@ -64,6 +69,12 @@ struct Row {
     change_all_s: f64,
     /// The most that one member sent in one second.
     peak_bytes_per_s: u64,
+    /// From the death of all hosts of a model until another machine begins to load it.
+    service_begun_s: f64,
+    /// Until it is served again, loading included.
+    service_back_s: f64,
+    /// The longest of the runs.
+    service_back_longest_s: f64,
 }
 
 /// Runs everything, writes it, and gives the table as text.
@@ -73,12 +84,14 @@ struct Row {
 pub fn run(args: &MembershipArgs, progress: &mut impl FnMut(&str)) -> Result<String, ReportError> {
     let mut rows = Vec::new();
     for nodes in &args.sizes {
-        let mut outcomes = Vec::new();
+        let (mut outcomes, mut served) = (Vec::new(), Vec::new());
         for seed in 1..=args.seeds.max(1) {
             progress(&format!("{nodes} members, seed {seed}"));
             outcomes.push(run_with(&spec(*nodes), seed, config(), None));
+            progress(&format!("{nodes} members that serve, seed {seed}"));
+            served.push(run_with(&serving(*nodes), seed, Config::default(), None));
         }
-        rows.push(row(*nodes, &outcomes));
+        rows.push(row(*nodes, &outcomes, &served));
     }
     write_text(&args.out.join("membership.csv"), &table::csv(&rows))?;
     figure::scene(&rows).save(&args.out, "membership")?;
@@ -98,6 +111,7 @@ fn spec(nodes: u32) -> Spec {
         seconds: END_S,
         seed: 1,
         start: Start::Warm,
+        world: WorldKind::Memory,
         network: Network::default(),
         demand: Default::default(),
         changes_per_s: 0.0,
@@ -109,17 +123,53 @@ fn spec(nodes: u32) -> Spec {
         ],
         serving: None,
         chaos: None,
+        vary: None,
         promise: Promise::default(),
     }
 }
 
-fn row(nodes: u32, outcomes: &[Outcome]) -> Row {
+/// Machines that serve three models between them; all hosts of the one that is wanted most die at once.
+fn serving(nodes: u32) -> Spec {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let serving = Serving {
+        models: names(&["Llama-3.1-8B", "Qwen3-14B", "Gemma-3-12B"]),
+        machines: names(&["rtx-4090", "rtx-3090", "rtx-4070-ti-super"]),
+        on_disk: 0.5,
+        pinned: 0.0,
+        sessions: 8,
+        queue: 32,
+        prompt: 400.0,
+        output: 150.0,
+        clients: 0,
+        shifts: Vec::new(),
+        kills: vec![Kill { at_s: HOSTS_DIE_S, model: 0, hosts: None, for_s: None }],
+        promise: Default::default(),
+    };
+    Spec {
+        seconds: SERVED_S,
+        demand: Demand { per_s: 4.0, models: 3 },
+        faults: Vec::new(),
+        serving: Some(serving),
+        ..spec(nodes)
+    }
+}
+
+fn row(nodes: u32, outcomes: &[Outcome], served: &[Outcome]) -> Row {
     let of = |kind: &'static str| {
         outcomes.iter().flat_map(|o| &o.timings).filter(move |timing| timing.kind == kind)
     };
     // What not all have learnt within the run has taken that long at least.
     let all = |kind| of(kind).map(|timing| timing.all_s.unwrap_or(END_S - timing.at_s));
     let round = |value: f64| (value * 1e3).round() / 1e3;
+    // Where the first member hosts the model too, which is never killed, its service did not end. What was not back within
+    // the run has taken that long at least.
+    let ended = |outcome: &&Outcome| {
+        let count = outcome.serving.as_ref().map_or(0, |served| served.served_after_death_s.count);
+        count > 0 || !outcome.violations.is_empty()
+    };
+    let served = || served.iter().filter(ended).filter_map(|outcome| outcome.serving.as_ref());
+    let back = |longest: f64| if longest > 0.0 { longest } else { SERVED_S - HOSTS_DIE_S };
+    let backs = || served().map(|served| back(served.served_after_death_s.longest));
     Row {
         nodes,
         seeds: outcomes.len() as u64,
@@ -133,16 +183,19 @@ fn row(nodes: u32, outcomes: &[Outcome]) -> Row {
         change_half_s: round(middle(of("change").filter_map(|timing| timing.half_s))),
         change_all_s: round(middle(all("change"))),
         peak_bytes_per_s: outcomes.iter().map(|o| o.peak_bytes_per_s).max().unwrap_or(0),
+        service_begun_s: round(middle(served().map(|served| back(served.begun_after_death_s.longest)))),
+        service_back_s: round(middle(backs())),
+        service_back_longest_s: round(backs().fold(0.0, f64::max)),
     }
 }
 
 fn text(rows: &[Row]) -> String {
     let mut text =
-        "members   B/s at rest   crash: first   all   join: all   leave: all   change: half   all\n"
+        "members   B/s at rest   crash: first   all   join: all   leave: all   change: half   all   service: begun   back\n"
             .to_owned();
     for row in rows {
         text += &format!(
-            "{:7} {:13.0} {:12.2} s {:4.2} s {:8.2} s {:10.2} s {:12.2} s {:4.2} s\n",
+            "{:7} {:13.0} {:12.2} s {:4.2} s {:8.2} s {:10.2} s {:12.2} s {:4.2} s {:12.2} s {:4.2} s\n",
             row.nodes,
             row.rest_bytes_per_s,
             row.crash_first_s,
@@ -150,7 +203,9 @@ fn text(rows: &[Row]) -> String {
             row.join_all_s,
             row.leave_all_s,
             row.change_half_s,
-            row.change_all_s
+            row.change_all_s,
+            row.service_begun_s,
+            row.service_back_s
         );
     }
     text

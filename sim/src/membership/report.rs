@@ -71,6 +71,7 @@ fn serving(served: &Served) -> String {
     text += &spread("unserved models loaded", &served.begun_s);
     text += &spread("of these after a death", &served.begun_after_death_s);
     text += &spread("served again, loading included", &served.served_s);
+    text += &spread("of these after a death", &served.served_after_death_s);
     text += &format!(
         "  models taken up {} times, given up {} times; {} times too many loaded one ({:.1} s); replicas at the end: {}\n",
         served.taken_up,

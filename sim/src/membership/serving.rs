@@ -198,6 +198,10 @@ pub struct Served {
     pub served_s: Spread,
     /// From a member's death that left a model without a host until somebody loaded it.
     pub begun_after_death_s: Spread,
+    /// The same until it is served, loading included.
+    pub served_after_death_s: Spread,
+    /// When a machine last took up a model or gave one up, seconds from the start.
+    pub last_move_s: f64,
     /// Models that machines took up, and gave up.
     pub taken_up: u64,
     /// See `taken_up`.

@@ -5,6 +5,8 @@
 use node::membership::Config;
 
 use super::spec::Spec;
+use super::world::World;
+use crate::seed::Seed;
 use super::{Outcome, Sabotage, run, run_with};
 
 fn spec(text: &str) -> Spec {
@@ -176,4 +178,203 @@ fn what_cannot_be_run_is_refused_with_its_key() {
         assert!(error.contains(key), "{error}");
     }
     assert!(toml::from_str::<Spec>("nodes = 5\nseconds = 1.0\nnode = 3").is_err());
+}
+
+/// Members as tasks over turmoil's streams.
+mod in_turmoil {
+    use super::*;
+    use crate::membership::serving::ServingSabotage;
+    use crate::membership::{Way, run_so};
+    use crate::scenario::WorldKind;
+
+    /// Streams lose nothing of themselves: some members do.
+    const BUSY: &str = r#"
+nodes = 8
+seconds = 60.0
+changes_per_s = 2.0
+demand = { per_s = 10.0, models = 2 }
+promise = { demand_percent = 25.0 }
+
+[[fault]]
+at_s = 8.0
+kind = "lie"
+count = 2
+
+[[fault]]
+at_s = 10.0
+kind = "lossy"
+count = 3
+for_s = 15.0
+
+[[fault]]
+at_s = 12.0
+kind = "crash"
+count = 2
+
+[[fault]]
+at_s = 15.0
+kind = "change"
+count = 3
+
+[[fault]]
+at_s = 30.0
+kind = "crash"
+for_s = 5.0
+"#;
+
+    const SPLIT: &str = r#"
+nodes = 6
+seconds = 60.0
+
+[[fault]]
+at_s = 5.0
+kind = "partition"
+count = 40
+for_s = 15.0
+"#;
+
+    const SERVING: &str = r#"
+nodes = 8
+seconds = 70.0
+demand = { per_s = 6.0, models = 2 }
+
+[serving]
+models = ["Llama-3.1-8B", "Mistral-7B"]
+machines = ["rtx-4090", "rtx-3090"]
+sessions = 4
+queue = 8
+clients = 60
+promise = { moves_per_minute = 2.5 }
+
+[[serving.kill]]
+at_s = 25.0
+model = 0
+for_s = 15.0
+
+[[fault]]
+at_s = 45.0
+kind = "pause"
+for_s = 8.0
+"#;
+
+    fn run_it(text: &str, seed: u64, way: Way) -> (Outcome, Vec<String>) {
+        run_so(&spec(text), seed, Way { world: Some(WorldKind::Turmoil), ..way })
+    }
+
+    #[track_caller]
+    fn catches(text: &str, sabotage: Sabotage, oracle: &str) {
+        let (broken, _) = run_it(text, 1, Way { sabotage: Some(sabotage), ..Way::default() });
+        assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {:?}", broken.violations);
+    }
+
+    #[track_caller]
+    fn catches_serving(sabotage: ServingSabotage, oracle: &str) {
+        let (broken, _) = run_it(SERVING, 1, Way { serving_sabotage: Some(sabotage), ..Way::default() });
+        let Outcome { violations, serving, .. } = &broken;
+        assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}");
+    }
+
+    #[test]
+    fn nothing_is_found_where_nothing_is_broken() {
+        for text in [BUSY, SPLIT, SERVING] {
+            let (outcome, _) = run_it(text, 1, Way::default());
+            assert!(outcome.violations.is_empty(), "{:?}", outcome.violations);
+        }
+    }
+
+    #[test]
+    fn who_is_never_given_up_is_a_ghost() {
+        catches(BUSY, Sabotage::EndlessSuspicion, "ghosts");
+    }
+
+    #[test]
+    fn sides_that_never_knock_do_not_know_each_other() {
+        catches(SPLIT, Sabotage::NoKnocking, "known");
+    }
+
+    #[test]
+    fn gaps_that_nobody_mends_are_found() {
+        let text = BUSY.replace("for_s = 15.0", "for_s = 48.0").replace("count = 3", "count = 6");
+        catches(&text, Sabotage::NoMending, "records");
+    }
+
+    #[test]
+    fn a_believed_forgery_is_found() {
+        catches(BUSY, Sabotage::BlindTrust, "believed: forgery");
+    }
+
+    #[test]
+    fn a_step_back_to_an_older_item_is_found() {
+        catches(BUSY, Sabotage::Amnesia, "believed: stale");
+    }
+
+    #[test]
+    fn demand_that_nobody_tells_is_missed() {
+        catches(BUSY, Sabotage::SecretDemand, "demand");
+    }
+
+    #[test]
+    fn a_packet_without_a_bound_is_found() {
+        let cold = SERVING.replace("nodes = 8", "nodes = 16\nstart = \"cold\"");
+        catches(&cold, Sabotage::LongPackets, "bounds");
+    }
+
+    #[test]
+    fn who_is_buried_on_the_word_of_a_liar_is_missed() {
+        let text = BUSY.replace("kind = \"lie\"", "kind = \"accuse\"");
+        catches(&text, Sabotage::Hasty, "alive");
+    }
+
+    #[test]
+    fn an_honest_member_that_is_called_a_liar_is_found() {
+        catches(SPLIT, Sabotage::Grudge, "trusted");
+    }
+
+    #[test]
+    fn a_stampede_is_seen() {
+        catches_serving(ServingSabotage::Stampede, "single");
+    }
+
+    #[test]
+    fn a_model_that_nobody_comes_forward_for_is_seen() {
+        catches_serving(ServingSabotage::NobodyComes, "served");
+    }
+
+    #[test]
+    fn machines_that_take_up_and_give_up_over_and_over_are_seen() {
+        catches_serving(ServingSabotage::Restless, "calm");
+    }
+
+    #[test]
+    fn a_forgotten_request_is_seen() {
+        catches_serving(ServingSabotage::NoRetry, "answered");
+    }
+
+    #[test]
+    fn a_queue_without_a_bound_is_seen() {
+        catches_serving(ServingSabotage::EndlessQueue, "queues");
+    }
+
+    #[test]
+    fn clients_that_hear_of_every_change_are_seen() {
+        catches_serving(ServingSabotage::Push, "clients");
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_run_to_the_byte() {
+        let text = include_str!("../../../scenarios/membership/turmoil.toml");
+        let run = |seed| run_it(text, seed, Way { is_logged: true, ..Way::default() });
+        let (one, two) = (run(5), run(5));
+        assert!(one.1.len() > 100, "{} lines", one.1.len());
+        assert_eq!(one, two);
+        assert_ne!(one.1, run(6).1);
+    }
+
+    #[test]
+    fn the_driver_keeps_its_promises_over_streams_in_memory_as_well() {
+        let spec = spec(SPLIT);
+        let world = World::new(&spec, 1, Config::default(), None, None);
+        let world = crate::membership::hosted::in_memory(world, Seed::new(1)).unwrap();
+        assert_eq!(crate::membership::oracle::violations(&world), Vec::<String>::new());
+    }
 }

@@ -42,6 +42,9 @@ pub(super) use self::strait::Strait;
 use self::strait::{Across, Ticks};
 use super::world::Heard;
 
+/// Simulated milliseconds to a step of turmoil, which costs the same whatever happens in it: membership waits for tenths of
+/// seconds.
+const STEP_MS: u32 = 4;
 /// What a liar says and cannot be carried in this time is lost.
 const SHOUT_WITHIN: Duration = Duration::from_secs(1);
 /// Streams that a liar holds.
@@ -68,7 +71,7 @@ struct Stage {
 
 /// Runs `world` in turmoil.
 pub(super) fn over_turmoil(world: World, seed: Seed) -> Result<World, MeshError> {
-    on(world, seed, |mesh, stage| crate::over_turmoil::run(mesh, stage, 1))
+    on(world, seed, |mesh, stage| crate::over_turmoil::run_coarse(mesh, stage, STEP_MS))
 }
 
 /// Runs `world` with streams in memory.

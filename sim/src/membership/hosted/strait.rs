@@ -1,6 +1,9 @@
 //! What lies between a member and its world, and what is wrong with it just now.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 use std::time::Duration;
 
 use node::PeerId;
@@ -192,9 +195,19 @@ pub(super) struct AcrossRx<R, C> {
 
 impl<R: Rx, C: Clock> Rx for AcrossRx<R, C> {
     async fn recv(&mut self) -> Result<Option<Frame>, NetError> {
-        let frame = self.inner.recv().await;
+        let mut has_waited = false;
+        let frame = {
+            let mut receiving = pin!(self.inner.recv());
+            let poll = |context: &mut Context<'_>| {
+                let poll = receiving.as_mut().poll(context);
+                has_waited |= poll.is_pending();
+                poll
+            };
+            poll_fn(poll).await
+        };
+        // Who is late finds at once what has come meanwhile.
         let late = self.strait.late(self.me);
-        if !late.is_zero() {
+        if has_waited && !late.is_zero() {
             self.clock.sleep(late).await;
         }
         self.strait.stirs(self.me).await;

@@ -384,7 +384,7 @@ impl World {
         }
     }
 
-    fn note(&mut self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&mut self, what: impl FnOnce() -> String) {
         let now_s = self.now_ns as f64 / 1e9;
         if let Some(log) = &mut self.log {
             log.push(format!("{now_s:12.6} {}", what()));

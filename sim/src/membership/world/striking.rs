@@ -4,7 +4,6 @@ use node::PeerId;
 use node::membership::{Input, Life, Topic};
 
 use super::{Happening, SECOND_NS, World};
-use crate::membership::member::Process;
 use crate::membership::spec::FaultKind;
 use crate::membership::watch::{Watch, What};
 use crate::membership::{Sabotage, liar};
@@ -140,7 +139,10 @@ impl World {
     /// The broken variant: it believes again what it believed at the start.
     fn forget(&mut self, i: u32) {
         if let Some(life) = self.members[i as usize].process.as_ref().map(|process| process.look().life()) {
-            self.members[i as usize].process = Some(Process::new(self.process(i, life)));
+            let forgetful = self.process(i, life);
+            if let Some(process) = &self.members[i as usize].process {
+                *process.look() = forgetful;
+            }
             let initial = std::mem::take(&mut self.initial);
             self.with(i, |process, now, out| process.restore(now, &initial, out));
             self.initial = initial;

@@ -9,6 +9,8 @@ use crate::membership::world::{SECOND_NS, World};
 const ASKED_NS: u64 = 60 * SECOND_NS;
 /// After a partition all hear each other again within this time.
 const HEALED_NS: u64 = 30 * SECOND_NS;
+/// Whoever has begun within this time may not know all others yet, nor they it.
+pub(super) const NEW_NS: u64 = 10 * SECOND_NS;
 /// What a model takes beside its weights, about.
 const BESIDE_BYTES: u64 = 3 << 30;
 
@@ -26,7 +28,8 @@ pub(super) struct Gap {
 pub(super) struct Page {
     asked_ns: Option<u64>,
     pub(super) gap: Option<Gap>,
-    double_ns: Option<u64>,
+    /// Since when too many load it, and whether one of them has just begun.
+    double: Option<(u64, bool)>,
     /// Replicas.
     pub(super) serving: u32,
 }
@@ -44,6 +47,7 @@ pub(super) struct Book {
     pub(super) unknown: u64,
     pub(super) begun_s: Vec<f64>,
     begun_after_death_s: Vec<f64>,
+    served_after_death_s: Vec<f64>,
     pub(super) served_s: Vec<f64>,
     pub(super) taken_up: u64,
     pub(super) given_up: u64,
@@ -51,6 +55,8 @@ pub(super) struct Book {
     /// When who took up or gave up something.
     pub(super) moves: Vec<(u64, u32)>,
     pub(super) doubles_s: Vec<f64>,
+    /// Those in which a member that had just begun took part.
+    pub(super) doubles_of_new_s: Vec<f64>,
     pub(super) longest_queue: usize,
     pub(super) client_bytes: u64,
     pub(super) tables: u64,
@@ -69,12 +75,14 @@ impl Book {
             unknown: 0,
             begun_s: Vec::new(),
             begun_after_death_s: Vec::new(),
+            served_after_death_s: Vec::new(),
             served_s: Vec::new(),
             taken_up: 0,
             given_up: 0,
             cancelled: 0,
             moves: Vec::new(),
             doubles_s: Vec::new(),
+            doubles_of_new_s: Vec::new(),
             longest_queue: 0,
             client_bytes: 0,
             tables: 0,
@@ -104,10 +112,12 @@ impl Book {
             begun_s: Spread::of(self.begun_s.iter().copied()),
             served_s: Spread::of(self.served_s.iter().copied()),
             begun_after_death_s: Spread::of(self.begun_after_death_s.iter().copied()),
+            served_after_death_s: Spread::of(self.served_after_death_s.iter().copied()),
+            last_move_s: self.moves.last().map_or(0.0, |(at_ns, _)| *at_ns as f64 / 1e9),
             taken_up: self.taken_up,
             given_up: self.given_up,
-            doubled: self.doubles_s.len() as u64,
-            doubled_s: self.doubles_s.iter().fold(0.0, |sum, seconds| sum + seconds),
+            doubled: (self.doubles_s.len() + self.doubles_of_new_s.len()) as u64,
+            doubled_s: self.doubles_s.iter().chain(&self.doubles_of_new_s).fold(0.0, |sum, seconds| sum + seconds),
             replicas: self.pages.iter().map(|page| page.serving).collect(),
             client_bytes_per_minute: per_minute(self.client_bytes),
             tables: self.tables,
@@ -167,11 +177,14 @@ impl World {
         let serving = self.serving();
         let name = &serving.offers[model as usize].name;
         let mut counts = (0, 0);
+        let mut is_new = false;
         for (i, host) in serving.hosts.iter().enumerate() {
             let Some(host) = host.as_ref().filter(|_| self.members[i].is_running()) else { continue };
             counts.0 += u32::from(host.assigner.served().contains(name));
             let loads = host.loading.contains_key(&model) && !host.enlisted.contains_key(&model);
-            counts.1 += u32::from(loads && serving.machines[i].pinned != Some(model));
+            let loads = loads && serving.machines[i].pinned != Some(model);
+            counts.1 += u32::from(loads);
+            is_new |= loads && now_ns < host.began_ns + NEW_NS;
         }
         let (served, loading) = counts;
         let book = &mut self.serving_mut().book;
@@ -194,13 +207,20 @@ impl World {
             && served > 0
         {
             book.served_s.push(seconds(gap.from_ns, now_ns));
+            if gap.is_death {
+                book.served_after_death_s.push(seconds(gap.from_ns, now_ns));
+            }
         }
         // Of a model that has hosts at most as many more may come at once.
         let allowed = served.max(1);
         if loading > allowed && !is_apart {
-            page.double_ns.get_or_insert(now_ns);
-        } else if let Some(from_ns) = page.double_ns.take() {
-            book.doubles_s.push(seconds(from_ns, now_ns));
+            if page.double.is_none() {
+                page.double = Some((now_ns, is_new));
+                self.note(|| format!("* {loading} load model {model}, which {served} serve"));
+            }
+        } else if let Some((from_ns, is_new)) = page.double.take() {
+            let doubles = if is_new { &mut book.doubles_of_new_s } else { &mut book.doubles_s };
+            doubles.push(seconds(from_ns, now_ns));
         }
     }
 

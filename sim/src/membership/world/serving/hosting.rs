@@ -70,6 +70,7 @@ impl World {
         let Some(host) = serving.hosts[i as usize].as_mut() else { return };
         host.loading.insert(model, number);
         self.push_due(now_ns + (seconds * 1e9) as u64, Due::Loaded { host: i, model, number });
+        self.note(|| format!("{i} loads model {model} in {seconds:.1} s"));
         self.serving_mut().book.moved(now_ns, i, true);
         self.note_supply(None);
     }
@@ -85,6 +86,8 @@ impl World {
             return;
         }
         host.loading.remove(&model);
+        self.note(|| format!("{i} has loaded model {model}"));
+        let Some(host) = self.serving_mut().hosts[i as usize].as_mut() else { return };
         if let Some(holds) = host.enlisted.get_mut(&model) {
             *holds = true;
             self.regroup(model);
@@ -113,6 +116,7 @@ impl World {
             self.cut(id, i);
         }
         let now_ns = self.now_ns;
+        self.note(|| format!("{i} gives up model {model}"));
         let book = &mut self.serving_mut().book;
         book.moved(now_ns, i, false);
         book.cancelled += u64::from(was_loading);

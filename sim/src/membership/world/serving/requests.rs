@@ -6,6 +6,7 @@ use node::PeerId;
 use node::membership::{Abilities, Input};
 use node::routing::{self, Ask, Refusal, view};
 
+use super::book::NEW_NS;
 use super::hosting::Run;
 use super::{Due, Host};
 use crate::membership::serving::ServingSabotage;
@@ -22,8 +23,6 @@ const SILENT_HOST: u32 = 3;
 const SILENT_ENTRY: u32 = 5;
 /// A host that failed is tried last for this long.
 const DOUBT_NS: u64 = 10 * SECOND_NS;
-/// A member that has begun within this time may not know all yet.
-const NEW_NS: u64 = 10 * SECOND_NS;
 /// A user who has no table asks so many members for a model that nobody is said to have.
 const ASKED_MAX: usize = 3;
 /// What was sent in this time may not be in a host's word yet.
