@@ -23,7 +23,7 @@ const SILENT_HOST: u32 = 3;
 const SILENT_ENTRY: u32 = 5;
 /// A host that failed is tried last for this long.
 const DOUBT_NS: u64 = 10 * SECOND_NS;
-/// A user who has no table asks so many members for a model that nobody is said to have.
+/// Whoever knows fewer entry nodes is invited by others, until so many have said that nobody has the model.
 const ASKED_MAX: usize = 3;
 /// What was sent in this time may not be in a host's word yet.
 const UNTOLD_NS: u64 = SECOND_NS;
@@ -142,11 +142,10 @@ impl World {
         let Some(request) = serving.requests.get_mut(&id) else { return };
         request.unknown_to.push(request.entry);
         let (client, asked) = (request.client, request.unknown_to.clone());
-        let next = match client {
-            Some(client) => serving.clients[client as usize].other_than(&asked),
-            None if asked.len() < ASKED_MAX => Some(self.somebody_else(asked[0])),
-            None => None,
-        };
+        let known = client.and_then(|client| serving.clients[client as usize].other_than(&asked));
+        let invites = |i: &u32| self.members[*i as usize].is_there() && !asked.contains(i);
+        let mut strangers = (0..self.members.len() as u32).filter(invites);
+        let next = known.or_else(|| strangers.next().filter(|_| asked.len() < ASKED_MAX));
         let serving = self.serving_mut();
         let (Some(next), Some(request)) = (next, serving.requests.get_mut(&id)) else {
             serving.book.unknown += 1;
