@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::board::{Rank, Supply, is_before};
+use super::doubt::{self, REPLICAS_MOST};
 use super::names::ModelId;
 use super::{Action, Assigner, Phase, Service, Sign};
 use crate::clock::Instant;
@@ -20,7 +21,7 @@ pub(super) struct Missing {
 impl Missing {
     /// Whether machines may give something up for it.
     fn may_evict(self) -> bool {
-        matches!(self.sign, Sign::Unserved | Sign::Hot)
+        matches!(self.sign, Sign::Unserved | Sign::Hot | Sign::Doubted)
     }
 }
 
@@ -41,6 +42,11 @@ impl Assigner {
         let there = supply.serving + supply.loading;
         let (sign, wanted) = if there == 0 {
             (if supply.is_asked() { Sign::Unserved } else { Sign::Cold }, 1)
+        } else if supply.serving > 0
+            && there < REPLICAS_MOST
+            && supply.waiting >= doubt::witnesses(self.board.seats.len())
+        {
+            (Sign::Doubted, there + 1)
         } else if supply.is_hot(&self.config) {
             let needed = supply.needed(self.config.aim);
             (Sign::Hot, needed.clamp(supply.serving + 1, supply.serving * 2))
@@ -271,7 +277,7 @@ impl Assigner {
         let mut best: Option<Chance> = None;
         for (id, model) in self.own_models() {
             let missing = self.missing(&all[id as usize]);
-            for sign in [Sign::Warm, Sign::Cold, Sign::Hot, Sign::Unserved] {
+            for sign in [Sign::Warm, Sign::Cold, Sign::Hot, Sign::Doubted, Sign::Unserved] {
                 let is_it = missing.is_some_and(|missing| missing.sign == sign);
                 self.sees(now, &model, sign, is_it);
             }
@@ -325,6 +331,7 @@ impl Assigner {
         let lasting = match missing.sign {
             Sign::Hot if rank.0 == 2 => self.config.hot_rest + loading / 2,
             Sign::Hot => self.config.hot_rest + loading / 4,
+            Sign::Doubted => doubt::LASTING,
             _ => Duration::ZERO,
         };
         let spread = self.spread.get(model).map_or(now, |(_, at)| at.after(self.config.spread));

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::config::{Config, STRIKES_MAX};
+use super::doubt::Doubts;
 use super::names::{ModelId, Names};
 use super::seat::{Need, Seat};
 use crate::clock::Instant;
@@ -26,8 +27,8 @@ pub(super) struct Supply {
     pub(super) enlisted: u32,
     /// Requests per second.
     pub(super) per_s: f64,
-    /// Somebody waits for it.
-    pub(super) is_wanted: bool,
+    /// Members that wait for it.
+    pub(super) waiting: u32,
     /// Some machine that takes models has it and room for all of it, were it empty.
     pub(super) fits_one: bool,
     /// Some machine that takes models has it.
@@ -38,7 +39,7 @@ pub(super) struct Supply {
 
 impl Supply {
     pub(super) fn is_asked(&self) -> bool {
-        self.per_s > 0.0 || self.is_wanted
+        self.per_s > 0.0 || self.waiting > 0
     }
 
     /// How busy the hosts are of whom half are busier: a few that lie do not move it.
@@ -170,15 +171,16 @@ impl Board {
     }
 
     /// What there is of each model, by its number.
-    pub(super) fn supply(&self, now: Instant, config: &Config) -> Vec<Supply> {
+    pub(super) fn supply(&self, now: Instant, config: &Config, doubts: &Doubts) -> Vec<Supply> {
         let mut all: Vec<Supply> = vec![Supply::default(); self.names.len()];
         for (name, per_s) in &self.demand {
             if let Some(id) = self.names.find(name) {
                 all[id as usize].per_s = *per_s;
             }
         }
-        for seat in self.seats.values() {
-            count(seat, now, config, &mut all);
+        for (peer, seat) in &self.seats {
+            let is_doubted = |id: ModelId| doubts.is_doubted(now, *peer, self.names.name(id));
+            count(seat, now, config, &is_doubted, &mut all);
         }
         all
     }
@@ -266,10 +268,19 @@ impl Board {
     }
 }
 
-fn count(seat: &Seat, now: Instant, config: &Config, all: &mut [Supply]) {
+fn count(
+    seat: &Seat,
+    now: Instant,
+    config: &Config,
+    is_doubted: &dyn Fn(ModelId) -> bool,
+    all: &mut [Supply],
+) {
     let asked: f64 = seat.serves.iter().map(|id| all[*id as usize].per_s).sum();
     for id in &seat.serves {
         let supply = &mut all[*id as usize];
+        if is_doubted(*id) {
+            continue;
+        }
         if seat.says(*id, Intent::Leaves) {
             supply.leaving += 1;
             continue;
@@ -292,7 +303,7 @@ fn count(seat: &Seat, now: Instant, config: &Config, all: &mut [Supply]) {
             Intent::Claims => supply.claimed += 1,
             Intent::Loads | Intent::Pins if !serves => supply.loading += 1,
             Intent::Enlists => supply.enlisted += 1,
-            Intent::Wants => supply.is_wanted = true,
+            Intent::Wants => supply.waiting += 1,
             Intent::Loads | Intent::Pins | Intent::Leaves => {}
         }
     }

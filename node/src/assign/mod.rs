@@ -7,6 +7,7 @@
 //!
 //! * `config`: periods and bounds. `names`: models by number.
 //! * `seat`: one member; how it ranks. `board`: all of them; what there is of each model, who is first.
+//! * `doubt`: hosts that say they serve and do not.
 //! * `alone`: coming forward for a model that fits this machine, giving way, stepping back.
 //! * `group`: models that fit nobody alone.
 //!
@@ -15,6 +16,7 @@
 mod alone;
 mod board;
 mod config;
+mod doubt;
 mod group;
 mod names;
 mod seat;
@@ -29,6 +31,7 @@ pub use self::config::Config;
 
 use self::board::{Board, Supply};
 use self::config::WANTS_MAX;
+use self::doubt::Doubts;
 use self::names::ModelId;
 use crate::clock::Instant;
 use crate::demand::DemandMap;
@@ -102,6 +105,7 @@ pub struct Assigner {
     due: Instant,
     draws: u64,
     known: Option<(Instant, Arc<[Supply]>)>,
+    doubts: Doubts,
 }
 
 /// What is seen for some time before it counts.
@@ -111,6 +115,8 @@ enum Sign {
     Warm,
     /// Nobody serves it, and nobody asks.
     Cold,
+    /// Somebody says that it serves it, and several say that they wait all the same.
+    Doubted,
     /// Its hosts are busy.
     Hot,
     /// Nobody serves it, and somebody asks.
@@ -136,6 +142,7 @@ impl Assigner {
             due: now,
             draws: seed,
             known: None,
+            doubts: Doubts::default(),
         };
         assigner.refresh(now);
         assigner
@@ -196,6 +203,28 @@ impl Assigner {
                 self.due = self.due.min(now.after(self.config.debounce));
             }
         }
+    }
+
+    /// A request for `model` that this machine sent to `host` was not answered: it was told that the model is not served
+    /// there, or nothing came. Not to be said of a host that is full. Three such within a minute and over three seconds,
+    /// without an answer between them, and the host is not believed here that it serves the model, for a minute, twice as
+    /// long each time.
+    pub fn failed(&mut self, now: Instant, host: PeerId, model: &str) {
+        if host != self.me && self.doubts.failed(now, host, model) {
+            self.known = None;
+            self.due = self.due.min(now.after(self.config.debounce));
+        }
+    }
+
+    /// One was answered, at least in part: whatever was held against the host for that model is forgotten.
+    pub fn answered(&mut self, host: PeerId, model: &str) {
+        self.doubts.answered(host, model);
+    }
+
+    /// Whether that host is not believed here that it serves the model: requests should go elsewhere, and where nobody
+    /// else serves it, it is [`wanted`](Self::wanted).
+    pub fn is_doubted(&self, now: Instant, host: PeerId, model: &str) -> bool {
+        self.doubts.is_doubted(now, host, model)
     }
 
     /// Requests per second, over the mesh.
@@ -312,7 +341,7 @@ impl Assigner {
         if let Some((_, all)) = self.known.as_ref().filter(|(at, _)| *at == now) {
             return Arc::clone(all);
         }
-        let all: Arc<[Supply]> = self.board.supply(now, &self.config).into();
+        let all: Arc<[Supply]> = self.board.supply(now, &self.config, &self.doubts).into();
         self.known = Some((now, Arc::clone(&all)));
         all
     }
@@ -341,10 +370,13 @@ impl Assigner {
         if self.wants.is_empty() {
             return;
         }
-        let (board, config) = (&self.board, &self.config);
+        let (board, config, doubts) = (&self.board, &self.config, &self.doubts);
         let is_served = |model: &str| {
-            let id = board.names.find(model);
-            id.is_some_and(|id| board.seats.values().any(|seat| seat.serves(id)))
+            let serves =
+                |id| board.seats.iter().any(|(peer, seat)| {
+                    seat.serves(id) && !doubts.is_doubted(now, *peer, model)
+                });
+            board.names.find(model).is_some_and(serves)
         };
         let before = self.wants.len();
         self.wants.retain(|model, last| now.since(*last) < config.wants && !is_served(model));

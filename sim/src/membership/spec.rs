@@ -146,6 +146,8 @@ pub enum FaultKind {
     Accuse,
     /// A member says that it computes faster than anything can.
     Boast,
+    /// A member says that it serves all that lies on its disk, and answers nobody.
+    Pretend,
     /// A member claims to be asked ten thousand times a second.
     Flood,
 }

@@ -52,6 +52,7 @@ impl World {
                     self.push(self.now_ns, Happening::Lie(*i, strike.kind));
                 }
                 FaultKind::Flood => self.flood(*i),
+                FaultKind::Pretend => self.pretend(*i, true),
                 FaultKind::Change | FaultKind::Partition | FaultKind::Mute | FaultKind::Lossy => {}
             }
         }
@@ -115,6 +116,7 @@ impl World {
         for i in strike.nodes {
             match strike.kind {
                 FaultKind::Slow => self.members[i as usize].late_ns = 0,
+                FaultKind::Pretend => self.pretend(i, false),
                 FaultKind::Crash => self.begin_again("restart", i),
                 FaultKind::Pause => self.resume(i),
                 _ => {}

@@ -89,6 +89,8 @@ pub(super) struct Host {
     wake: Option<u64>,
     demand_at: u64,
     began_ns: u64,
+    /// It says that it serves all that lies on its disk.
+    pretends: bool,
     /// The table it gives to clients, and when it was made.
     table: Option<(u64, Table)>,
 }
@@ -285,6 +287,7 @@ impl World {
             wake: None,
             demand_at: 0,
             began_ns: now_ns,
+            pretends: false,
             table: None,
         });
         if let Some(model) = loading {
@@ -385,8 +388,22 @@ impl World {
         let load = host.load();
         let sessions = host.by_model();
         host.assigner.load(now, load, &sessions);
-        let (served, claims) = (host.assigner.served(), host.assigner.claims());
+        let (mut served, claims) = (host.assigner.served(), host.assigner.claims());
+        if host.pretends {
+            served = self.serving().machines[i as usize].profile.models.iter().map(|o| o.name.clone()).collect();
+        }
         self.input(i, Input::State(State { served, claims, load, ..State::default() }));
+    }
+
+    /// A member says that it serves, or ends to say so. It loads nothing more, since it seems to do so already.
+    pub(in crate::membership::world) fn pretend(&mut self, i: u32, pretends: bool) {
+        if self.serving.is_none() {
+            return;
+        }
+        if let Some(host) = self.serving_mut().hosts[i as usize].as_mut() {
+            host.pretends = pretends;
+        }
+        self.tell(i);
     }
 
     /// A model can be asked for at that member, or no longer.
@@ -425,7 +442,7 @@ impl World {
         let serving = self.serving();
         let name = &serving.offers[model as usize].name;
         let host = serving.hosts[i as usize].as_ref().filter(|_| self.members[i as usize].is_running());
-        host.is_some_and(|host| host.assigner.served().contains(name))
+        host.is_some_and(|host| !host.pretends && host.assigner.served().contains(name))
     }
 }
 

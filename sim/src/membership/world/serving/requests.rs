@@ -195,7 +195,11 @@ impl World {
                 sent: sent.iter().filter(|host| **host == peer.index()).count() as u32,
             })
         };
-        let known = view::model(name, process.members().filter_map(member));
+        let mut known = view::model(name, process.members().filter_map(member));
+        let now = self.members[entry as usize].clock.local(now_ns);
+        if let Some((known, host)) = known.as_mut().zip(self.serving().hosts[entry as usize].as_ref()) {
+            known.hosts.retain(|other| !host.assigner.is_doubted(now, other.peer, name));
+        }
         let doubted: Vec<PeerId> =
             doubted.iter().chain(&request.tried).map(|i| PeerId::from_index(*i)).collect();
         let ask = Ask {
@@ -263,6 +267,9 @@ impl World {
             self.push_due(back_ns + RESET_NS, Due::Broken { request: id, attempt });
         } else if !self.serves(host, model) || !self.take_in(host, id) {
             // Turned away: the next one is tried.
+            if !self.serves(host, model) {
+                self.note_failure(entry, host, model);
+            }
             let Some(request) = self.serving_mut().requests.get_mut(&id) else { return };
             request.tried.push(host);
             request.attempt += 1;
@@ -274,6 +281,16 @@ impl World {
         {
             request.run = Some(run);
         }
+    }
+
+    /// An entry node has found that a host does not answer for a model.
+    fn note_failure(&mut self, entry: u32, host: u32, model: u32) {
+        let now = self.members[entry as usize].clock.local(self.now_ns);
+        let name = self.serving().offers[model as usize].name.clone();
+        if let Some(own) = self.serving_mut().hosts[entry as usize].as_mut() {
+            own.assigner.failed(now, PeerId::from_index(host), &name);
+        }
+        self.wake_assigner(entry);
     }
 
     fn run_of(&self, id: u64, host: u32) -> Option<Run> {
@@ -303,6 +320,10 @@ impl World {
         }
         if let Some(request) = serving.requests.remove(&id) {
             serving.book.answered(request.born_ns, now_ns);
+            let name = &serving.offers[request.model as usize].name;
+            if let Some(own) = serving.hosts[entry as usize].as_mut() {
+                own.assigner.answered(PeerId::from_index(host), name);
+            }
             if let Some(client) = request.client {
                 self.client_sees(client, entry);
             }
@@ -324,6 +345,8 @@ impl World {
             entry.doubted.insert(host, now_ns + DOUBT_NS);
         }
         self.input(entry, Input::Unreachable(PeerId::from_index(host)));
+        let model = self.serving().requests.get(&id).map(|request| request.model);
+        model.into_iter().for_each(|model| self.note_failure(entry, host, model));
         if self.serving().sabotage == Some(ServingSabotage::NoRetry) {
             if let Some(request) = self.serving_mut().requests.get_mut(&id) {
                 request.is_forgotten = true;
