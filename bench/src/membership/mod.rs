@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use sim::membership::serving::{Kill, Serving};
 use sim::membership::spec::{Demand, Fault, FaultKind, Network, Promise, Spec, Start};
 use sim::membership::{Outcome, run_with};
-use sim::scenario::WorldKind;
 use sim::report::manifest::Manifest;
 use sim::report::stats::middle;
 use sim::report::{ReportError, write_text};
+use sim::scenario::WorldKind;
 
 use crate::table;
 

@@ -123,7 +123,9 @@ impl Assigner {
             rank.is_none_or(|rank| is_before(&rank, own))
         };
         let rivals = self.board.seats.iter().filter(|(peer, seat)| {
-            **peer != self.me && seat.claims.iter().any(says) && !self.board.is_struck(now, **peer, model)
+            // Who says that it serves as well is counted as that, or is doubted.
+            let is_another = **peer != self.me && !seat.serves(model);
+            is_another && seat.claims.iter().any(says) && !self.board.is_struck(now, **peer, model)
         });
         rivals.filter(|(peer, _)| before(**peer)).count() as u32
     }

@@ -372,10 +372,12 @@ impl Assigner {
         }
         let (board, config, doubts) = (&self.board, &self.config, &self.doubts);
         let is_served = |model: &str| {
-            let serves =
-                |id| board.seats.iter().any(|(peer, seat)| {
-                    seat.serves(id) && !doubts.is_doubted(now, *peer, model)
-                });
+            let serves = |id| {
+                board
+                    .seats
+                    .iter()
+                    .any(|(peer, seat)| seat.serves(id) && !doubts.is_doubted(now, *peer, model))
+            };
             board.names.find(model).is_some_and(serves)
         };
         let before = self.wants.len();

@@ -64,7 +64,9 @@ pub(crate) fn replay(asked: &Replay) -> Result<(), Failure> {
 fn settled(changes: &super::arguments::Changes) -> Result<(), Failure> {
     match changes.settings.first() {
         None => Ok(()),
-        Some(_) => Err(Failure::Usage("`--set` is for scenarios of requests; change the file of a mesh of members".into())),
+        Some(_) => Err(Failure::Usage(
+            "`--set` is for scenarios of requests; change the file of a mesh of members".into(),
+        )),
     }
 }
 

@@ -320,7 +320,11 @@ impl Spec {
         if let Some(vary) = &self.vary {
             let faults = self.chaos.as_ref().map_or(0, |chaos| chaos.faults);
             if !(2..=self.nodes).contains(&vary.fewest) || vary.faults > faults {
-                return value("vary", format!("{vary:?}"), "of 2 to `nodes` members and no more faults than there are");
+                return value(
+                    "vary",
+                    format!("{vary:?}"),
+                    "of 2 to `nodes` members and no more faults than there are",
+                );
             }
             if !(0.0..=1.0).contains(&vary.network) {
                 return value("vary.network", vary.network.to_string(), "a share from 0 to 1");

@@ -6,8 +6,8 @@ use node::membership::Config;
 
 use super::spec::Spec;
 use super::world::World;
-use crate::seed::Seed;
 use super::{Outcome, Sabotage, run, run_with};
+use crate::seed::Seed;
 
 fn spec(text: &str) -> Spec {
     toml::from_str::<Spec>(text).unwrap().checked().unwrap()
@@ -271,7 +271,10 @@ for_s = 8.0
     fn catches_serving(sabotage: ServingSabotage, oracle: &str) {
         let (broken, _) = run_it(SERVING, 1, Way { serving_sabotage: Some(sabotage), ..Way::default() });
         let Outcome { violations, serving, .. } = &broken;
-        assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}");
+        assert!(
+            found(&broken, oracle),
+            "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}"
+        );
     }
 
     #[test]

@@ -22,9 +22,7 @@ use node::transport::{Lane, Transport, Tx};
 use node::wire::Frame;
 use node::world::{Doors, World as DoorsOf};
 use planner::cost::constants::RING;
-use planner::fleet::{
-    Delay, Distance, Fleet, LinkClass, Network, NetworkId, Node, catalog as devices,
-};
+use planner::fleet::{Delay, Distance, Fleet, LinkClass, Network, NetworkId, Node, catalog as devices};
 use planner::model::catalog as models;
 use tokio::sync::mpsc;
 
@@ -92,7 +90,8 @@ fn on(
     let stage = Stage { world: Rc::clone(&world), strait, end_ns };
     run(mesh, &stage)?;
     drop(stage);
-    let world = Rc::into_inner(world).ok_or_else(|| MeshError::Setup("a member outlived its world".into()))?;
+    let world =
+        Rc::into_inner(world).ok_or_else(|| MeshError::Setup("a member outlived its world".into()))?;
     Ok(world.into_inner())
 }
 

@@ -38,7 +38,8 @@ pub(in crate::membership) struct Strait {
 impl Strait {
     pub(super) fn new(members: usize, seed: Seed) -> Self {
         let notices = || (0..members).map(|_| Notify::new()).collect();
-        let state = Straits { ways: Ways::default(), draws: seed.draws(), members: vec![(false, 0); members] };
+        let state =
+            Straits { ways: Ways::default(), draws: seed.draws(), members: vec![(false, 0); members] };
         Self {
             state: Arc::new(Mutex::new(state)),
             ears: Ears::default(),
@@ -150,7 +151,13 @@ impl<N: Transport, C: Clock> Transport for Across<N, C> {
 
     async fn open(&self, peer: PeerId, lane: Lane) -> Result<Self::Tx, NetError> {
         let inner = self.inner.open(peer, lane).await?;
-        Ok(AcrossTx { inner, clock: self.clock.clone(), strait: self.strait.clone(), me: self.me, to: peer.index() })
+        Ok(AcrossTx {
+            inner,
+            clock: self.clock.clone(),
+            strait: self.strait.clone(),
+            me: self.me,
+            to: peer.index(),
+        })
     }
 
     async fn accept(&self) -> Result<(PeerId, Lane, Self::Rx), NetError> {

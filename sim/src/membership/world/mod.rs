@@ -17,8 +17,8 @@ pub(super) use self::directing::{Ears, Heard};
 
 use self::directing::Hosted;
 use self::serving::{Due, Serving};
-use super::hosted::Strait;
 use super::faults::{Strike, Ways, strikes};
+use super::hosted::Strait;
 use super::member::{Member, Process};
 use super::network::{Place, Watchwork, wire_bytes};
 use super::serving::ServingSabotage;

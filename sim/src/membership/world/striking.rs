@@ -163,7 +163,10 @@ impl World {
         if !self.members[i as usize].is_there() {
             return;
         }
-        let Some(life) = self.members[i as usize].process.as_ref().map(|process| process.look().life()) else { return };
+        let Some(life) = self.members[i as usize].process.as_ref().map(|process| process.look().life())
+        else {
+            return;
+        };
         let to = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
         let bytes = match kind {
             FaultKind::Accuse => self.accusation(i, life, to),

@@ -52,7 +52,7 @@ pub(super) struct Book {
     pub(super) taken_up: u64,
     pub(super) given_up: u64,
     pub(super) cancelled: u64,
-    /// When who took up or gave up something.
+    /// When who took up or gave up something, while all could hear all.
     pub(super) moves: Vec<(u64, u32)>,
     pub(super) doubles_s: Vec<f64>,
     /// Those in which a member that had just begun took part.
@@ -94,9 +94,12 @@ impl Book {
         self.answers_s.push(now_ns.saturating_sub(born_ns) as f64 / 1e9);
     }
 
-    /// A machine takes a model up, or gives it up.
-    pub(super) fn moved(&mut self, now_ns: u64, machine: u32, is_up: bool) {
-        self.moves.push((now_ns, machine));
+    /// A machine takes a model up, or gives it up. While some cannot hear others each side sees to itself, and steps back
+    /// afterwards: that is not counted against anybody's calm.
+    pub(super) fn moved(&mut self, now_ns: u64, machine: u32, is_up: bool, is_apart: bool) {
+        if !is_apart {
+            self.moves.push((now_ns, machine));
+        }
         if is_up { self.taken_up += 1 } else { self.given_up += 1 }
     }
 
@@ -117,7 +120,11 @@ impl Book {
             taken_up: self.taken_up,
             given_up: self.given_up,
             doubled: (self.doubles_s.len() + self.doubles_of_new_s.len()) as u64,
-            doubled_s: self.doubles_s.iter().chain(&self.doubles_of_new_s).fold(0.0, |sum, seconds| sum + seconds),
+            doubled_s: self
+                .doubles_s
+                .iter()
+                .chain(&self.doubles_of_new_s)
+                .fold(0.0, |sum, seconds| sum + seconds),
             replicas: self.pages.iter().map(|page| page.serving).collect(),
             client_bytes_per_minute: per_minute(self.client_bytes),
             tables: self.tables,

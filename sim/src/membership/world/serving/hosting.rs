@@ -71,7 +71,8 @@ impl World {
         host.loading.insert(model, number);
         self.push_due(now_ns + (seconds * 1e9) as u64, Due::Loaded { host: i, model, number });
         self.note(|| format!("{i} loads model {model} in {seconds:.1} s"));
-        self.serving_mut().book.moved(now_ns, i, true);
+        let is_apart = self.is_apart();
+        self.serving_mut().book.moved(now_ns, i, true, is_apart);
         self.note_supply(None);
     }
 
@@ -117,8 +118,9 @@ impl World {
         }
         let now_ns = self.now_ns;
         self.note(|| format!("{i} gives up model {model}"));
+        let is_apart = self.is_apart();
         let book = &mut self.serving_mut().book;
-        book.moved(now_ns, i, false);
+        book.moved(now_ns, i, false, is_apart);
         book.cancelled += u64::from(was_loading);
         self.regroup(model);
         self.start_waiting(i);

@@ -390,7 +390,8 @@ impl World {
         host.assigner.load(now, load, &sessions);
         let (mut served, claims) = (host.assigner.served(), host.assigner.claims());
         if host.pretends {
-            served = self.serving().machines[i as usize].profile.models.iter().map(|o| o.name.clone()).collect();
+            served =
+                self.serving().machines[i as usize].profile.models.iter().map(|o| o.name.clone()).collect();
         }
         self.input(i, Input::State(State { served, claims, load, ..State::default() }));
     }

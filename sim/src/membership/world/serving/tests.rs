@@ -90,6 +90,44 @@ fn clients_that_hear_of_every_change_are_seen() {
     catches(ServingSabotage::Push, "clients");
 }
 
+/// All is served and quiet when one of them begins to lie.
+fn quiet(lie: &str) -> Spec {
+    let text = format!(
+        "nodes = 10\nseconds = 110.0\ndemand = {{ per_s = 3.0, models = 2 }}\n\
+         [serving]\nmodels = [\"Llama-3.1-8B\", \"Mistral-7B\"]\nmachines = [\"rtx-4090\", \"rtx-3090\"]\nclients = 50\n{lie}"
+    );
+    spec(&text)
+}
+
+#[test]
+fn a_liar_changes_nobodys_plan_but_what_is_thought_of_it() {
+    for kind in ["lie", "accuse", "boast", "flood"] {
+        let lie = format!("[[fault]]\nat_s = 50.0\nkind = \"{kind}\"");
+        for seed in 1..=3 {
+            let (honest, lied) = (run(&quiet(""), seed), run(&quiet(&lie), seed));
+            assert!(lied.violations.is_empty(), "{kind}, seed {seed}: {:?}", lied.violations);
+            let (before, after) = (honest.serving.unwrap(), lied.serving.unwrap());
+            assert!(before.last_move_s < 50.0, "seed {seed}: it was not quiet: {}", before.last_move_s);
+            assert_eq!(after.last_move_s, before.last_move_s, "{kind}, seed {seed}: somebody moved");
+            assert_eq!(after.replicas, before.replicas, "{kind}, seed {seed}");
+            let found: Vec<u32> = lied.distrusted.values().copied().collect();
+            // Whoever floods is cut to its ceiling, and may be asked that much.
+            let is_found =
+                matches!(found[..], [others] if others >= 4) || kind == "flood" && found.is_empty();
+            assert!(is_found, "{kind}, seed {seed}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn machines_that_say_they_serve_and_do_not_are_found_out() {
+    let text = include_str!("../../../../../scenarios/membership/pretenders.toml");
+    for seed in 1..=3 {
+        let outcome = run(&spec(text), seed);
+        assert!(outcome.violations.is_empty(), "seed {seed}: {:?}", outcome.violations);
+    }
+}
+
 #[test]
 fn the_same_seed_is_the_same_run() {
     assert_eq!(run(&spec(BUSY), 7), run(&spec(BUSY), 7));
