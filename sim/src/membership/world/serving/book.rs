@@ -185,8 +185,10 @@ impl World {
         let name = &serving.offers[model as usize].name;
         let mut counts = (0, 0);
         let mut is_new = false;
+        let mut is_deceived = false;
         for (i, host) in serving.hosts.iter().enumerate() {
             let Some(host) = host.as_ref().filter(|_| self.members[i].is_running()) else { continue };
+            is_deceived |= host.pretends;
             counts.0 += u32::from(host.assigner.served().contains(name));
             let loads = host.loading.contains_key(&model) && !host.enlisted.contains_key(&model);
             let loads = loads && serving.machines[i].pinned != Some(model);
@@ -218,9 +220,10 @@ impl World {
                 book.served_after_death_s.push(seconds(gap.from_ns, now_ns));
             }
         }
-        // Of a model that has hosts at most as many more may come at once.
+        // Of a model that has hosts at most as many more may come at once. Where somebody pretends, those who have found it
+        // out and those who have not see different things.
         let allowed = served.max(1);
-        if loading > allowed && !is_apart {
+        if loading > allowed && !is_apart && !is_deceived {
             if page.double.is_none() {
                 page.double = Some((now_ns, is_new));
                 self.note(|| format!("* {loading} load model {model}, which {served} serve"));

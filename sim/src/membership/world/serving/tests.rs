@@ -113,7 +113,7 @@ fn a_liar_changes_nobodys_plan_but_what_is_thought_of_it() {
             let found: Vec<u32> = lied.distrusted.values().copied().collect();
             // Whoever floods is cut to its ceiling, and may be asked that much.
             let is_found =
-                matches!(found[..], [others] if others >= 4) || kind == "flood" && found.is_empty();
+                matches!(found[..], [others] if others >= 2) || kind == "flood" && found.is_empty();
             assert!(is_found, "{kind}, seed {seed}: {found:?}");
         }
     }
