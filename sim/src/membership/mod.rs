@@ -5,8 +5,7 @@
 //!
 //! * [`spec`]: what is simulated. [`serving`]: models, machines, requests and clients, where there are any.
 //! * `world`: the loop. `member`: one process in it. `hosted`: the same with members that are tasks of their own, in turmoil.
-//! `network`, `faults`: what becomes of packets. `liar`: a member that
-//!   is not honest.
+//! * `network`, `faults`: what becomes of packets. `liar`: a member that is not honest.
 //! * `trust`: signatures. `watch`: how long until everybody knows. `truth`: what is really asked for.
 //! * `oracle`: what must hold at the end, one invariant a file.
 //! * `report`: what people and programs get to see.

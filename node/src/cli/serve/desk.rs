@@ -17,6 +17,7 @@ use crate::http::{
     Advice, Desk, Health, MachineHealth, ModelHealth, Need, Observation, PeerHealth, PlanHealth, Proposal,
     ReplicaHealth, Served, StageHealth, Unserved, WayHealth,
 };
+use crate::ids::PeerId;
 use crate::membership::{self, Abilities};
 use crate::real::p2p::Figures;
 use crate::real::p2p::roster::{Member, Roster};
@@ -143,6 +144,7 @@ fn ask(model: &str) -> Ask<'_> {
 impl Meshed {
     /// Which model and which hosts, by what members say.
     fn route(&self, ask: &Ask<'_>) -> Result<Ways, Refusal> {
+        let doubted = self.doubted();
         self.net().roster().read(|roster| {
             let own = roster.own().peer;
             let known = roster.members().filter(|member| member.alive).map(|member| view::Member {
@@ -152,8 +154,24 @@ impl Meshed {
                 round_trip: Duration::from_secs_f64(roster.round_trip_us(own, member.peer).max(0.0) / 1e6),
                 sent: 0,
             });
-            route(ask, &view::models(known))
+            let mut models = view::models(known);
+            for known in &mut models {
+                known.hosts.retain(|host| !doubted.contains(&(host.peer, known.model.to_owned())));
+            }
+            route(ask, &models)
         })
+    }
+
+    /// Hosts that are not believed here that they serve these models. The assigner is asked while nothing of the roster is
+    /// held: whoever works asks the roster while it holds the assigner.
+    fn doubted(&self) -> BTreeSet<(PeerId, String)> {
+        let says =
+            |member: &Member| member.state.served.iter().map(|model| (member.peer, model.clone())).collect();
+        let said: Vec<Vec<(PeerId, String)>> =
+            self.net().roster().read(|roster| roster.others().map(says).collect());
+        let (assigner, now) = (self.assigner(), self.clock().now());
+        let said = said.into_iter().flatten();
+        said.filter(|(peer, model)| assigner.is_doubted(now, *peer, model)).collect()
     }
 
     fn peers(&self) -> Vec<PeerHealth> {

@@ -17,6 +17,9 @@ use crate::real::p2p::roster::{Member, Roster};
 
 /// How busy the node is, is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long a model may not serve that somebody says it serves, until requests that wait for it are held against that host:
+/// longer than planning and loading anew take.
+const SILENT: Duration = Duration::from_secs(10);
 /// How long a model that is given up may take to be gone from memory.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -29,6 +32,8 @@ struct Seen {
     serving: BTreeMap<String, bool>,
     /// Plans that were written into the log.
     plans: BTreeMap<String, String>,
+    /// Since when models do not serve that others say they serve.
+    silent: BTreeMap<String, Instant>,
 }
 
 impl Meshed {
@@ -90,6 +95,26 @@ impl Meshed {
             }
         }
         seen.serving.retain(|model, _| self.hosts(model));
+        rings.iter().for_each(|ring| self.judge(&mut assigner, ring, now, seen));
+        seen.silent.retain(|model, _| rings.iter().any(|ring| ring.name() == model));
+    }
+
+    /// Tells the assigner what becomes of requests at hosts that say they serve this model.
+    fn judge(&self, assigner: &mut Assigner, ring: &Ring, now: Instant, seen: &mut Seen) {
+        let model = ring.name();
+        let says_so = |member: &&Member| member.alive && member.state.served.iter().any(|name| name == model);
+        let hosts: Vec<PeerId> =
+            self.net().roster().read(|roster| roster.others().filter(says_so).map(|m| m.peer).collect());
+        if ring.is_serving() || hosts.is_empty() {
+            seen.silent.remove(model);
+            hosts.iter().for_each(|host| assigner.answered(*host, model));
+            return;
+        }
+        let since = *seen.silent.entry(model.to_owned()).or_insert(now);
+        if now.since(since) >= SILENT && ring.node().sessions() > 0 {
+            hosts.iter().for_each(|host| assigner.failed(now, *host, model));
+            assigner.wanted(now, model);
+        }
     }
 
     async fn decide(&self, now: Instant) {

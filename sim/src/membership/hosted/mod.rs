@@ -75,7 +75,7 @@ pub(super) fn over_turmoil(world: World, seed: Seed) -> Result<World, MeshError>
 /// Runs `world` with streams in memory.
 #[cfg(test)]
 pub(super) fn in_memory(world: World, seed: Seed) -> Result<World, MeshError> {
-    on(world, seed, |mesh, stage| crate::memory::run(mesh, stage))
+    on(world, seed, crate::memory::run)
 }
 
 fn on(
