@@ -308,7 +308,7 @@ for_s = 8.0
     #[test]
     fn gaps_that_nobody_mends_are_found() {
         // Streams lose nothing, so members do, for a while.
-        let lossy = "\n[[fault]]\nat_s = 3.0\nkind = \"lossy\"".repeat(5);
+        let lossy = "\n[[fault]]\nat_s = 3.0\nkind = \"lossy\"".repeat(6);
         let text = format!("nodes = 12\nseconds = 50.0\nchanges_per_s = 0.6\n{lossy}");
         let (honest, _) = run_it(&text, 1, Way::default());
         assert!(!found(&honest, "records"), "{:?}", honest.violations);
