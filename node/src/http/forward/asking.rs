@@ -24,7 +24,7 @@ pub(super) const LAST: HeaderName = HeaderName::from_static("last-event-id");
 const SILENT: Duration = Duration::from_secs(3);
 /// How long it may take to say so.
 const ALIVE_WITHIN: Duration = Duration::from_secs(5);
-/// How long the request itself may take to be sent.
+/// Longest answer that is no stream, bytes.
 const REPLY_MAX: usize = 64 << 20;
 /// Headers that concern one connection alone, and those that this machine writes itself.
 const OWN: [HeaderName; 6] = [

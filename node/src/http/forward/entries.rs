@@ -183,6 +183,6 @@ mod tests {
         entries.take(vec![door(3, "c"), door(4, "d")], Vec::new(), Some(version));
         assert_eq!(order(&entries), ["d", "b", "a", "c"], "what failed is remembered");
         entries.take(vec![door(5, "e")], Vec::new(), None);
-        assert_eq!(order(&entries), ["e", "d", "a", "b", "c"], "so are those of earlier tables");
+        assert_eq!(order(&entries), ["e", "a", "b", "d", "c"], "so are those of earlier tables");
     }
 }
