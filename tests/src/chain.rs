@@ -1,6 +1,6 @@
 //! A model cut into ranges of layers, as a mesh would cut it, without the mesh: activations go from one to the next.
 
-use node::engine::{EngineError, Input, Want, Work, WorkOut};
+use node::engine::{EngineError, Input, Sampling, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
 use node::real::cpu::{EngineOptions, Model};
 use node::real::model::{self, Backend};
@@ -186,4 +186,36 @@ fn hidden(out: Result<WorkOut, EngineError>) -> Payload {
 pub fn values(out: WorkOut) -> Vec<f32> {
     let WorkOut::Logits(Payload::Real(bytes)) = out else { panic!("no logits: {out:?}") };
     bytes.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()
+}
+
+/// A prompt of the vocabulary of tiny models, another one for each session.
+pub fn prompt(session: u64, count: u32) -> Vec<u32> {
+    (0..count).map(|i| (i * 37 + 11 * session as u32 + i * i % 7) % 250).collect()
+}
+
+/// Decodes `count` tokens after the prompt, one by one.
+///
+/// # Panics
+/// Where a step gives no token, which fails the test.
+pub fn decode<S: Stage>(
+    chain: &mut Chain<S>,
+    session: u64,
+    prompt: &[u32],
+    count: u32,
+    sampling: &Sampling,
+) -> Vec<u32> {
+    let mut out = Vec::new();
+    let mut tokens = prompt.to_vec();
+    let mut start = 0;
+    let past = prompt.iter().copied().map(Token).collect();
+    let mut sampling = Sampling { past: Some(past), ..sampling.clone() };
+    while (out.len() as u32) < count {
+        let part = Part { session, start, tokens: tokens.clone(), want: Want::Sample(sampling.clone()) };
+        start += tokens.len() as u32;
+        let Ok(WorkOut::Token(sampled)) = chain.step(&[part]).remove(0) else { panic!("no token") };
+        out.push(sampled.token.0);
+        tokens = vec![sampled.token.0];
+        sampling.past = None;
+    }
+    out
 }

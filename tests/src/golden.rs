@@ -43,6 +43,45 @@ pub fn worst<S: Stage>(
     positions.into_iter().zip(theirs.chunks_exact(width)).map(worst).collect()
 }
 
+/// A test for each model of which transformers' logits are kept: `$holds` is given its name and its shape.
+#[macro_export]
+macro_rules! for_each_golden_model {
+    ($holds:path) => {
+        use node::real::gguf::random::{Architecture, RandomModel};
+
+        #[test]
+        fn llama() {
+            $holds("llama", RandomModel::tiny(Architecture::Llama));
+        }
+
+        #[test]
+        fn llama_with_a_table_of_frequencies() {
+            let model = RandomModel { rope_table: true, ..RandomModel::tiny(Architecture::Llama) };
+            $holds("llama3", model);
+        }
+
+        #[test]
+        fn qwen2() {
+            $holds("qwen2", RandomModel::tiny(Architecture::Qwen2));
+        }
+
+        #[test]
+        fn qwen2_with_waves_stretched_by_yarn() {
+            $holds("qwen2-yarn", RandomModel::tiny_yarn());
+        }
+
+        #[test]
+        fn qwen3() {
+            $holds("qwen3", RandomModel::tiny(Architecture::Qwen3));
+        }
+
+        #[test]
+        fn gemma3() {
+            $holds("gemma3", RandomModel::tiny(Architecture::Gemma3));
+        }
+    };
+}
+
 fn numbers(prompt: &serde_json::Value, key: &str) -> Vec<u32> {
     let numbers = prompt[key].as_array().expect(SHAPE).iter();
     numbers.map(|number| number.as_u64().expect(SHAPE) as u32).collect()

@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
+use node::real::gguf::random::Architecture;
 use node::real::gguf::requantise;
 use planner::model::ggml::GgmlType;
 use planner::model::gguf::GgufFile;
+
+/// Every architecture, of which there are tiny models.
+pub const ARCHITECTURES: [Architecture; 4] =
+    [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3, Architecture::Gemma3];
 
 /// One test makes or fetches a file, the others of the same binary wait for it.
 static MAKING: Mutex<()> = Mutex::new(());

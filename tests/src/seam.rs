@@ -1,7 +1,11 @@
 //! What every engine does behind the node's seam.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use node::engine::{Engine, EngineError, Input, Sampling, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
+use node::real::gguf::random::{Architecture, RandomModel};
 use planner::plan::LayerRange;
 
 const SESSION: SessionId = SessionId(4);
@@ -18,14 +22,31 @@ fn whole() -> Option<LayerRange> {
     Some(LayerRange::new(0, 3))
 }
 
-/// Loads, refuses and forgets as [`Engine`] says: an engine with a file `tiny` of [`RandomModel::tiny`] llama and room for one
-/// block of 64 positions of its three layers.
-///
-/// [`RandomModel::tiny`]: node::real::gguf::random::RandomModel::tiny
+/// Memory for keys and values that has room for one block of 64 positions of three small layers, and not for two.
+pub const KV_BYTES: u64 = 40_000;
+/// The longest session of the engines that are held to it, tokens.
+pub const CONTEXT: u32 = 256;
+
+/// Holds both engines to [`Engine`], each made of its files by name: with memory for [`KV_BYTES`] and sessions of
+/// [`CONTEXT`].
 ///
 /// # Panics
-/// Where it does not, which fails the test.
-pub async fn behaves(mut engine: impl Engine) {
+/// Where they do not keep to it, which fails the test.
+pub fn both_behave<A: Engine, B: Engine>(
+    one: impl FnOnce(BTreeMap<String, PathBuf>) -> A,
+    other: impl FnOnce(BTreeMap<String, PathBuf>) -> B,
+) {
+    let folder = tempfile::tempdir().expect("a folder for the model");
+    let path = folder.path().join("model.gguf");
+    RandomModel::tiny(Architecture::Llama).write(&path).expect("the model can be written");
+    let files = BTreeMap::from([("tiny".to_owned(), path)]);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(behaves(one(files.clone())));
+    runtime.block_on(behaves(other(files)));
+}
+
+/// Loads, refuses and forgets as [`Engine`] says.
+async fn behaves(mut engine: impl Engine) {
     assert_eq!(engine.step(vec![work(SESSION, 0, 2)]).await, [Err(EngineError::NotLoaded)]);
     for (model, layers) in [("other", whole()), ("tiny", Some(LayerRange::new(2, 9)))] {
         let refused = engine.load(model, layers).await;

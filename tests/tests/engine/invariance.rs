@@ -10,12 +10,9 @@ use planner::model::ggml::GgmlType;
 use planner::model::gguf::GgufFile;
 use planner::plan::LayerRange;
 use proptest::prelude::*;
-use tests::chain::{Chain, Part, values};
-use tests::models;
+use tests::chain::{Chain, Part, decode, prompt, values};
+use tests::models::{self, ARCHITECTURES};
 use tests::text::pieces;
-
-const ARCHITECTURES: [Architecture; 4] =
-    [Architecture::Llama, Architecture::Qwen2, Architecture::Qwen3, Architecture::Gemma3];
 
 fn made(architecture: Architecture, kind: GgmlType) -> (tempfile::TempDir, GgufFile) {
     let folder = tempfile::tempdir().unwrap();
@@ -23,10 +20,6 @@ fn made(architecture: Architecture, kind: GgmlType) -> (tempfile::TempDir, GgufF
     RandomModel { kind, ..RandomModel::tiny(architecture) }.write(&path).unwrap();
     let file = GgufFile::open(&path).unwrap();
     (folder, file)
-}
-
-fn prompt(session: u64, count: u32) -> Vec<u32> {
-    (0..count).map(|i| (i * 37 + 11 * session as u32 + i * i % 7) % 250).collect()
 }
 
 fn options(threads: usize, level: Level) -> EngineOptions {
@@ -100,24 +93,6 @@ proptest! {
         let together = in_chunks(&mut chain, &prompts, &chunks);
         prop_assert_eq!(bits(&together), bits(&alone));
     }
-}
-
-/// Decodes `count` tokens after the prompt, one by one.
-fn decode(chain: &mut Chain, session: u64, prompt: &[u32], count: u32, sampling: &Sampling) -> Vec<u32> {
-    let mut out = Vec::new();
-    let mut tokens = prompt.to_vec();
-    let mut start = 0;
-    let past = prompt.iter().copied().map(Token).collect();
-    let mut sampling = Sampling { past: Some(past), ..sampling.clone() };
-    while (out.len() as u32) < count {
-        let part = Part { session, start, tokens: tokens.clone(), want: Want::Sample(sampling.clone()) };
-        start += tokens.len() as u32;
-        let Ok(WorkOut::Token(sampled)) = chain.step(&[part]).remove(0) else { panic!("no token") };
-        out.push(sampled.token.0);
-        tokens = vec![sampled.token.0];
-        sampling.past = None;
-    }
-    out
 }
 
 fn penalised() -> Sampling {

@@ -1,28 +1,21 @@
 //! The engine behind the node's seam: loading, refusing, forgetting.
 
-use std::collections::BTreeMap;
-
 use node::real::cpu::{CpuEngine, DirectEngine, EngineOptions, Residual};
 use node::real::gguf::random::{Architecture, RandomModel};
 use planner::cost::constants::{FRAME_HEADER_BYTES, RING};
 use planner::cost::transfer::activation_frame_bytes;
 use planner::model::gguf::GgufFile;
-use tests::seam::behaves;
-
-fn options() -> EngineOptions {
-    // Room for one block of 64 positions of three small layers, and not for two.
-    EngineOptions { threads: 1, kv_bytes_max: 40_000, context_max: 256, ..EngineOptions::default() }
-}
+use tests::seam::{CONTEXT, KV_BYTES, both_behave};
 
 #[test]
 fn both_engines_load_refuse_and_forget_as_the_seam_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    RandomModel::tiny(Architecture::Llama).write(&path).unwrap();
-    let files = BTreeMap::from([("tiny".to_owned(), path)]);
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(behaves(DirectEngine::new(files.clone(), options())));
-    runtime.block_on(behaves(CpuEngine::new(files, options())));
+    let options = EngineOptions {
+        threads: 1,
+        kv_bytes_max: KV_BYTES,
+        context_max: CONTEXT,
+        ..EngineOptions::default()
+    };
+    both_behave(|files| DirectEngine::new(files, options), |files| CpuEngine::new(files, options));
 }
 
 #[test]

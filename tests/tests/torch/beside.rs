@@ -5,9 +5,10 @@ use node::real::cpu::EngineOptions;
 use node::real::gguf::random::Architecture;
 use node::real::kernels::Precision;
 use planner::model::ggml::GgmlType;
-use tests::chain::Chain;
+use tests::chain::{Chain, decode, prompt};
+use tests::models::ARCHITECTURES;
 
-use crate::{ARCHITECTURES, chain, decode, made, options, prompt};
+use crate::{chain, made, options};
 
 const TOKENS: u32 = 32;
 

@@ -4,9 +4,10 @@ use node::real::cpu::EngineOptions;
 use node::real::formats::KNOWN;
 use node::real::gguf::random::Architecture;
 use node::real::kernels::Precision;
-use tests::chain::Chain;
+use tests::chain::{Chain, prompt};
+use tests::models::ARCHITECTURES;
 
-use crate::{ARCHITECTURES, chain, made, options, prompt, worst};
+use crate::{chain, made, options, worst};
 
 /// The CPU engine in f32.
 fn exact() -> EngineOptions {

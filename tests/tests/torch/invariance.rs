@@ -7,9 +7,10 @@ use node::real::gguf::random::Architecture;
 use node::real::kernels::Precision;
 use node::real::torch::{Residual, TorchOptions};
 use planner::model::ggml::GgmlType;
-use tests::chain::{Chain, Part, Stage, values};
+use tests::chain::{Chain, Part, Stage, decode, prompt, values};
+use tests::models::ARCHITECTURES;
 
-use crate::{ARCHITECTURES, chain, decode, made, options, prompt, worst};
+use crate::{chain, made, options, worst};
 
 /// Prompts of several sessions in chunks, side by side; then a token of each, some times. Logits at every position.
 fn side_by_side<S: Stage>(chain: &mut Chain<S>, prompts: &[Vec<u32>], chunk: usize) -> Vec<Vec<f32>> {

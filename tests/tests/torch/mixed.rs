@@ -6,11 +6,11 @@ use node::real::kernels::Precision;
 use node::real::torch;
 use planner::model::ggml::GgmlType;
 use planner::model::gguf::GgufFile;
-use tests::chain::{Chain, Stage};
-use tests::models;
+use tests::chain::{Chain, Stage, decode, prompt};
+use tests::models::{self, ARCHITECTURES};
 use tests::reference::{apart, reference};
 
-use crate::{ARCHITECTURES, decode, made, options, prompt};
+use crate::{made, options};
 
 /// The model cut in two or three, on libtorch every other stage, the first one where `first`.
 fn ring(file: &GgufFile, cuts: &[u32], precision: Precision, first: bool) -> Chain<Box<dyn Stage>> {

@@ -1,30 +1,22 @@
 //! What cannot be done is an error, and leaves nothing behind.
 
-use std::collections::BTreeMap;
-
 use node::engine::{EngineError, Input, Want, Work, WorkOut};
 use node::ids::{SessionId, Token};
-use node::real::gguf::random::{Architecture, RandomModel};
+use node::real::gguf::random::Architecture;
 use node::real::kernels::Precision;
 use node::real::torch::{Device, DirectEngine, Model, TorchEngine, TorchOptions, cuda_devices, why_no_cuda};
 use node::real::weights::LoadError;
 use planner::model::ggml::GgmlType;
 use planner::plan::LayerRange;
-use tests::seam::behaves;
+use tests::seam::{CONTEXT, KV_BYTES, both_behave};
 
 use crate::{made, options};
 
 #[test]
 fn both_engines_load_refuse_and_forget_as_the_seam_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("model.gguf");
-    RandomModel::tiny(Architecture::Llama).write(&path).unwrap();
-    let files = BTreeMap::from([("tiny".to_owned(), path)]);
-    // Room for one block of 64 positions of three small layers, and not for two.
-    let options = TorchOptions { kv_bytes_max: 40_000, context_max: 256, ..options(Precision::Quantised) };
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(behaves(DirectEngine::new(files.clone(), options)));
-    runtime.block_on(behaves(TorchEngine::new(files, options)));
+    let options =
+        TorchOptions { kv_bytes_max: KV_BYTES, context_max: CONTEXT, ..options(Precision::Quantised) };
+    both_behave(|files| DirectEngine::new(files, options), |files| TorchEngine::new(files, options));
 }
 
 #[test]
