@@ -9,6 +9,84 @@ use super::world::World;
 use super::{Outcome, Sabotage, run, run_with};
 use crate::seed::Seed;
 
+/// A test for each broken variant that shows alike in every world: the module has the texts `BUSY` and `SPLIT`, and `catches`.
+macro_rules! broken_variants_are_caught {
+    () => {
+        #[test]
+        fn who_is_never_given_up_is_a_ghost() {
+            catches(BUSY, Sabotage::EndlessSuspicion, "ghosts");
+        }
+
+        #[test]
+        fn sides_that_never_knock_do_not_know_each_other() {
+            catches(SPLIT, Sabotage::NoKnocking, "known");
+        }
+
+        #[test]
+        fn a_believed_forgery_is_found() {
+            catches(BUSY, Sabotage::BlindTrust, "believed: forgery");
+        }
+
+        #[test]
+        fn a_step_back_to_an_older_item_is_found() {
+            catches(BUSY, Sabotage::Amnesia, "believed: stale");
+        }
+
+        #[test]
+        fn demand_that_nobody_tells_is_missed() {
+            catches(BUSY, Sabotage::SecretDemand, "demand");
+        }
+
+        #[test]
+        fn who_is_buried_on_the_word_of_a_liar_is_missed() {
+            let text = BUSY.replace("kind = \"lie\"", "kind = \"accuse\"");
+            catches(&text, Sabotage::Hasty, "alive");
+        }
+
+        #[test]
+        fn an_honest_member_that_is_called_a_liar_is_found() {
+            catches(SPLIT, Sabotage::Grudge, "trusted");
+        }
+    };
+}
+
+/// The same of those that serve; the module has `catches` for them.
+macro_rules! broken_services_are_caught {
+    () => {
+        #[test]
+        fn a_stampede_is_seen() {
+            catches(ServingSabotage::Stampede, "single");
+        }
+
+        #[test]
+        fn a_model_that_nobody_comes_forward_for_is_seen() {
+            catches(ServingSabotage::NobodyComes, "served");
+        }
+
+        #[test]
+        fn machines_that_take_up_and_give_up_over_and_over_are_seen() {
+            catches(ServingSabotage::Restless, "calm");
+        }
+
+        #[test]
+        fn a_forgotten_request_is_seen() {
+            catches(ServingSabotage::NoRetry, "answered");
+        }
+
+        #[test]
+        fn a_queue_without_a_bound_is_seen() {
+            catches(ServingSabotage::EndlessQueue, "queues");
+        }
+
+        #[test]
+        fn clients_that_hear_of_every_change_are_seen() {
+            catches(ServingSabotage::Push, "clients");
+        }
+    };
+}
+
+pub(super) use broken_services_are_caught;
+
 fn spec(text: &str) -> Spec {
     toml::from_str::<Spec>(text).unwrap().checked().unwrap()
 }
@@ -59,15 +137,7 @@ fn catches(text: &str, sabotage: Sabotage, oracle: &str) {
     assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {:?}", broken.violations);
 }
 
-#[test]
-fn who_is_never_given_up_is_a_ghost() {
-    catches(BUSY, Sabotage::EndlessSuspicion, "ghosts");
-}
-
-#[test]
-fn sides_that_never_knock_do_not_know_each_other() {
-    catches(SPLIT, Sabotage::NoKnocking, "known");
-}
+broken_variants_are_caught!();
 
 #[test]
 fn gaps_that_nobody_mends_are_found() {
@@ -76,35 +146,9 @@ fn gaps_that_nobody_mends_are_found() {
 }
 
 #[test]
-fn a_believed_forgery_is_found() {
-    catches(BUSY, Sabotage::BlindTrust, "believed: forgery");
-}
-
-#[test]
-fn a_step_back_to_an_older_item_is_found() {
-    catches(BUSY, Sabotage::Amnesia, "believed: stale");
-}
-
-#[test]
-fn demand_that_nobody_tells_is_missed() {
-    catches(BUSY, Sabotage::SecretDemand, "demand");
-}
-
-#[test]
 fn a_packet_without_a_bound_is_found() {
     let cold = BUSY.replace("nodes = 24", "nodes = 60\nstart = \"cold\"");
     catches(&cold, Sabotage::LongPackets, "bounds");
-}
-
-#[test]
-fn who_is_buried_on_the_word_of_a_liar_is_missed() {
-    let text = BUSY.replace("kind = \"lie\"", "kind = \"accuse\"");
-    catches(&text, Sabotage::Hasty, "alive");
-}
-
-#[test]
-fn an_honest_member_that_is_called_a_liar_is_found() {
-    catches(SPLIT, Sabotage::Grudge, "trusted");
 }
 
 #[test]
@@ -277,16 +321,6 @@ for_s = 8.0
         assert!(found(&broken, oracle), "{sabotage:?} was not caught by {oracle}: {:?}", broken.violations);
     }
 
-    #[track_caller]
-    fn catches_serving(sabotage: ServingSabotage, oracle: &str) {
-        let (broken, _) = run_it(SERVING, 1, Way { serving_sabotage: Some(sabotage), ..Way::default() });
-        let Outcome { violations, serving, .. } = &broken;
-        assert!(
-            found(&broken, oracle),
-            "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}"
-        );
-    }
-
     #[test]
     fn nothing_is_found_where_nothing_is_broken() {
         for text in [BUSY, SPLIT, SERVING] {
@@ -295,15 +329,7 @@ for_s = 8.0
         }
     }
 
-    #[test]
-    fn who_is_never_given_up_is_a_ghost() {
-        catches(BUSY, Sabotage::EndlessSuspicion, "ghosts");
-    }
-
-    #[test]
-    fn sides_that_never_knock_do_not_know_each_other() {
-        catches(SPLIT, Sabotage::NoKnocking, "known");
-    }
+    broken_variants_are_caught!();
 
     #[test]
     fn gaps_that_nobody_mends_are_found() {
@@ -316,65 +342,25 @@ for_s = 8.0
     }
 
     #[test]
-    fn a_believed_forgery_is_found() {
-        catches(BUSY, Sabotage::BlindTrust, "believed: forgery");
-    }
-
-    #[test]
-    fn a_step_back_to_an_older_item_is_found() {
-        catches(BUSY, Sabotage::Amnesia, "believed: stale");
-    }
-
-    #[test]
-    fn demand_that_nobody_tells_is_missed() {
-        catches(BUSY, Sabotage::SecretDemand, "demand");
-    }
-
-    #[test]
     fn a_packet_without_a_bound_is_found() {
         let cold = SERVING.replace("nodes = 8", "nodes = 16\nstart = \"cold\"");
         catches(&cold, Sabotage::LongPackets, "bounds");
     }
 
-    #[test]
-    fn who_is_buried_on_the_word_of_a_liar_is_missed() {
-        let text = BUSY.replace("kind = \"lie\"", "kind = \"accuse\"");
-        catches(&text, Sabotage::Hasty, "alive");
-    }
+    mod serving {
+        use super::*;
 
-    #[test]
-    fn an_honest_member_that_is_called_a_liar_is_found() {
-        catches(SPLIT, Sabotage::Grudge, "trusted");
-    }
+        #[track_caller]
+        fn catches(sabotage: ServingSabotage, oracle: &str) {
+            let (broken, _) = run_it(SERVING, 1, Way { serving_sabotage: Some(sabotage), ..Way::default() });
+            let Outcome { violations, serving, .. } = &broken;
+            assert!(
+                found(&broken, oracle),
+                "{sabotage:?} was not caught by {oracle}: {violations:?}, {serving:?}"
+            );
+        }
 
-    #[test]
-    fn a_stampede_is_seen() {
-        catches_serving(ServingSabotage::Stampede, "single");
-    }
-
-    #[test]
-    fn a_model_that_nobody_comes_forward_for_is_seen() {
-        catches_serving(ServingSabotage::NobodyComes, "served");
-    }
-
-    #[test]
-    fn machines_that_take_up_and_give_up_over_and_over_are_seen() {
-        catches_serving(ServingSabotage::Restless, "calm");
-    }
-
-    #[test]
-    fn a_forgotten_request_is_seen() {
-        catches_serving(ServingSabotage::NoRetry, "answered");
-    }
-
-    #[test]
-    fn a_queue_without_a_bound_is_seen() {
-        catches_serving(ServingSabotage::EndlessQueue, "queues");
-    }
-
-    #[test]
-    fn clients_that_hear_of_every_change_are_seen() {
-        catches_serving(ServingSabotage::Push, "clients");
+        broken_services_are_caught!();
     }
 
     #[test]

@@ -60,35 +60,7 @@ fn nothing_is_found_where_nothing_is_broken() {
     }
 }
 
-#[test]
-fn a_stampede_is_seen() {
-    catches(ServingSabotage::Stampede, "single");
-}
-
-#[test]
-fn a_model_that_nobody_comes_forward_for_is_seen() {
-    catches(ServingSabotage::NobodyComes, "served");
-}
-
-#[test]
-fn machines_that_take_up_and_give_up_over_and_over_are_seen() {
-    catches(ServingSabotage::Restless, "calm");
-}
-
-#[test]
-fn a_forgotten_request_is_seen() {
-    catches(ServingSabotage::NoRetry, "answered");
-}
-
-#[test]
-fn a_queue_without_a_bound_is_seen() {
-    catches(ServingSabotage::EndlessQueue, "queues");
-}
-
-#[test]
-fn clients_that_hear_of_every_change_are_seen() {
-    catches(ServingSabotage::Push, "clients");
-}
+crate::membership::tests::broken_services_are_caught!();
 
 /// All is served and quiet when one of them begins to lie.
 fn quiet(lie: &str) -> Spec {
