@@ -15,9 +15,6 @@ use crate::clock::TokioClock;
 use crate::http::{Bounds, Door, Forward, Miss, Opened, Server, Ways, Wire};
 use crate::real::p2p::guest::{CallError, Guest};
 
-/// Threads that carry requests.
-const CARRIERS: usize = 2;
-
 /// Ask a mesh from here, without belonging to it.
 ///
 /// The API listens on this machine and is answered by nodes of the mesh. This machine computes nothing, joins nothing, and no
@@ -76,11 +73,7 @@ impl Ways for Through {
 
 pub(super) fn client(asked: &Client) -> Result<(), Failure> {
     serve::start_log(asked.log_format);
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build();
-    let runtime = runtime.map_err(|why| Failure::Start(format!("the system gives no threads: {why}")))?;
-    let done = runtime.block_on(run(asked));
-    runtime.shutdown_background();
-    done
+    serve::carry(run(asked))
 }
 
 async fn run(asked: &Client) -> Result<(), Failure> {
@@ -121,10 +114,9 @@ impl Words {
             "The mesh answers here; {nodes} of it can be asked.\n\
              \n  API     {api}/v1, as OpenAI's; any key will do\
              \n  models  {served}\n\
-             \nTo try it:\n\
-             \n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' \\\
-             \n    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\
-             \nCtrl-C ends it once the answers that are being given are finished.\n"
+             \n{}\
+             \nCtrl-C ends it once the answers that are being given are finished.\n",
+            serve::to_try(api, model)
         )
     }
 }

@@ -29,6 +29,7 @@ pub(super) use self::ending::Ending;
 pub(super) use self::home::{home, home_path};
 pub(super) use self::joining::{PORT, as_guest, is_port_free, kept_invite};
 pub(super) use self::log::start as start_log;
+pub(super) use self::screen::to_try;
 
 use self::meshed::{Meshed, Own};
 use self::ring::SESSIONS;
@@ -97,9 +98,14 @@ pub(super) fn serve(asked: Serve, joins: bool) -> Result<(), Failure> {
     asked.model = asked.model.iter().map(|model| models::named(model)).collect();
     log::start(asked.log_format.unwrap_or_default());
     let prepared = prepare(asked, home, joins)?;
+    carry(run(prepared))
+}
+
+/// Does `work` with threads that carry requests.
+pub(super) fn carry(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(CARRIERS).enable_all().build();
     let runtime = runtime.map_err(|why| Failure::Start(format!("the system gives no threads: {why}")))?;
-    let done = runtime.block_on(run(prepared));
+    let done = runtime.block_on(work);
     // A step that still computes for nobody is not waited for.
     runtime.shutdown_background();
     done

@@ -80,13 +80,12 @@ impl Words {
             "{}\n\
              \n  API    {api}/v1, as OpenAI's; any key will do\
              \n  model  {model}{room}\n\
-             \nTo try it:\n\
-             \n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' \\\
-             \n    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n\
+             \n{}\
              \nTo add a machine (the token is a secret: who has it belongs to this mesh):\n\
              \n  meshwright serve --model {model}.gguf --join {invite}\n\
              \nCtrl-C ends it once the answers that are being given are finished.\n",
-            self.state()
+            self.state(),
+            to_try(api, model)
         ))
     }
 
@@ -114,6 +113,15 @@ impl Words {
         };
         self.health.models.iter().map(state).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// How to ask once, from a shell.
+pub(in crate::cli) fn to_try(api: &str, model: &str) -> String {
+    format!(
+        "To try it:\n\
+         \n  curl {api}/v1/chat/completions -H 'Content-Type: application/json' \\\
+         \n    -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello\"}}]}}'\n"
+    )
 }
 
 fn machines(plan: &PlanHealth, own: &str) -> String {

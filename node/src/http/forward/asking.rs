@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
@@ -106,13 +107,24 @@ impl Reply {
 /// The rest of an answer, and the connection it comes over.
 pub(super) struct Coming {
     body: Incoming,
-    connection: AbortHandle,
+    _connection: Connection,
 }
 
-impl Drop for Coming {
+/// A connection at work; it ends with this.
+struct Connection(AbortHandle);
+
+impl Drop for Connection {
     fn drop(&mut self) {
-        self.connection.abort();
+        self.0.abort();
     }
+}
+
+/// A connection to a node, for one request.
+async fn connected(ways: &dyn Ways, door: &Door) -> Result<(PeerId, SendRequest<Body>, Connection), Miss> {
+    let (peer, wire) = ways.open(door).await?;
+    let (sender, work) = http1::handshake(TokioIo::new(wire)).await.map_err(|why| broke(&why))?;
+    let work = tokio::spawn(async move { drop(work.await) });
+    Ok((peer, sender, Connection(work.abort_handle())))
 }
 
 impl Coming {
@@ -143,17 +155,13 @@ pub(super) async fn ask(
     asked: &Asked,
     door: &Door,
 ) -> Result<Reply, Miss> {
-    let (peer, wire) = ways.open(door).await?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(wire)).await.map_err(|why| broke(&why))?;
-    let connection = tokio::spawn(async move { drop(connection.await) }).abort_handle();
+    let (peer, mut sender, connection) = connected(ways, door).await?;
     let sent = sender.send_request(asked.request());
-    let response = patiently(ways, clock, door, sent).await;
-    let response = response.inspect_err(|_| connection.abort())?.map_err(|why| broke(&why))?;
+    let response = patiently(ways, clock, door, sent).await?.map_err(|why| broke(&why))?;
     let (parts, body) = response.into_parts();
     let mut headers = parts.headers;
     OWN.iter().for_each(|name| _ = headers.remove(name));
-    let mut coming = Coming { body, connection };
+    let mut coming = Coming { body, _connection: connection };
     let door = Door { peer: Some(peer), ..door.clone() };
     let mut reply = Reply { peer, door, status: parts.status, headers, body: Bytes::new(), stream: None };
     let kind = reply.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
@@ -197,16 +205,8 @@ async fn patiently<F: Future + Send>(
 
 async fn is_alive(ways: &dyn Ways, clock: TokioClock, door: &Door) -> bool {
     let asking = async {
-        let (_, wire) = ways.open(door).await.ok()?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(wire)).await.ok()?;
-        let answer = sender.send_request(Asked::get("/health").request());
-        // The connection works only while it is polled.
-        tokio::select! {
-            biased;
-            answer = answer => answer.ok().map(drop),
-            _ = connection => None,
-        }
+        let (_, mut sender, _connection) = connected(ways, door).await.ok()?;
+        sender.send_request(Asked::get("/health").request()).await.ok().map(drop)
     };
     matches!(clock.timeout_at(clock.now().after(ALIVE_WITHIN), asking).await, Ok(Some(())))
 }

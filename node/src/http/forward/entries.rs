@@ -80,7 +80,6 @@ impl Entries {
         if let Some(place) = self.entries.iter().position(|entry| is_same(&entry.door, door)) {
             let mut entry = self.entries.remove(place);
             (entry.door.peer, entry.failed) = (Some(peer), None);
-            self.entries.retain(|other| other.door.peer != Some(peer) || !entry.door.addresses.is_empty());
             self.entries.insert(if willing { 0 } else { place.min(self.entries.len()) }, entry);
         }
         if version.is_some() {

@@ -1,6 +1,7 @@
 //! What a node tells clients of its mesh: whom to ask, and for what, as `GET /table` shows it.
 
 use axum::http::HeaderValue;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::Door;
@@ -30,7 +31,7 @@ pub(in crate::http) fn tag(table: &Table) -> HeaderValue {
 impl Shown {
     pub(in crate::http) fn of(table: &Table) -> Self {
         let entry = |entry: &crate::routing::table::Entry| ShownEntry {
-            peer: entry.peer.0.iter().map(|byte| format!("{byte:02x}")).collect(),
+            peer: HEXLOWER.encode(&entry.peer.0),
             addresses: entry.addresses.clone(),
         };
         Self { entries: table.entries.iter().map(entry).collect(), models: table.models.clone() }
@@ -54,11 +55,7 @@ impl Shown {
 }
 
 fn named(hex: &str) -> Option<PeerId> {
-    let mut bytes = [0; 32];
-    for (byte, digits) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
-    (hex.len() == 64).then_some(PeerId(bytes))
+    HEXLOWER.decode(hex.as_bytes()).ok()?.try_into().ok().map(PeerId)
 }
 
 #[cfg(test)]
