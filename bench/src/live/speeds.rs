@@ -30,9 +30,7 @@ pub const MEDIAN_PERCENT: f64 = 10.0;
 /// [`LiveError`].
 pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) -> Result<String, LiveError> {
     let measured = measure(common, subject, progress)?;
-    let rows = rows::merged(&common.out.join("speeds.csv"), &measured)?;
-    save(common, subject, &rows)?;
-    Ok(rows::text(&rows))
+    Ok(rows::text(&kept(common, subject, &measured)?))
 }
 
 /// [`run`], and how near the simulator came in the rows that were measured now; whether it was within
@@ -43,10 +41,16 @@ pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) 
 pub fn validate(common: &Common, progress: &mut impl FnMut(&str)) -> Result<(String, bool), LiveError> {
     let subject = Subject::new(common, progress)?;
     let measured = measure(common, &subject, progress)?;
-    let rows = rows::merged(&common.out.join("speeds.csv"), &measured)?;
-    save(common, &subject, &rows)?;
+    kept(common, &subject, &measured)?;
     let errors = rows::Errors::of(&measured);
     Ok((rows::text(&measured) + &errors.text(), errors.median_percent <= MEDIAN_PERCENT))
+}
+
+/// Puts what was measured into the table of all that was, and writes that.
+fn kept(common: &Common, subject: &Subject, measured: &[Row]) -> Result<Vec<Row>, LiveError> {
+    let rows = rows::merged(&common.out.join("speeds.csv"), measured)?;
+    save(common, subject, &rows)?;
+    Ok(rows)
 }
 
 fn measure(

@@ -102,12 +102,6 @@ pub struct Calibration {
     pub measured: Seen,
     /// And in the simulator, on the scenario made of it.
     pub simulated: Seen,
-    /// The scenario's text.
-    #[serde(skip)]
-    pub scenario: String,
-    /// Its requests' file.
-    #[serde(skip)]
-    pub requests: String,
 }
 
 /// Fits the devices of a record, makes a scenario of it, writes both into `out`, and runs it. `model` is the model's file where
@@ -133,8 +127,7 @@ pub fn calibrate(path: &Path, model: Option<&Path>, out: &Path) -> Result<Calibr
     }
     let read = load_text(&out.join("scenario.toml"), &scenario, &[], None);
     let simulated = simulated(&read.map_err(|why| CalibrateError::Scenario(Box::new(why)))?)?;
-    let trace = requests.trace();
-    let calibration = Calibration { nodes, software, measured, simulated, scenario, requests: trace };
+    let calibration = Calibration { nodes, software, measured, simulated };
     let text =
         serde_json::to_string_pretty(&calibration).expect("string keys and finite numbers always serialise");
     std::fs::write(out.join("fit.json"), text + "\n").map_err(failed(out.join("fit.json")))?;
