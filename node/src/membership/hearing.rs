@@ -17,6 +17,8 @@ const ASK_REST: Duration = Duration::from_millis(300);
 /// Incarnations that a member may have passed unnoticed: who claims more of another makes it up, and would soon have
 /// used up all that one life has.
 const INCARNATIONS_MISSED: u16 = 16;
+/// Who is told that it is dead, and speaks on for so long in the same life, is not going to begin another.
+const OBSTINATE: Duration = Duration::from_secs(3);
 /// What a packet that cannot be read counts against its sender: it may be of another version.
 const GARBLED: f64 = 0.25;
 /// What a forged item counts, or an absurd one of its sender's own.
@@ -123,7 +125,8 @@ impl<T: Trust> Membership<T> {
         None
     }
 
-    /// Somebody who is held for dead speaks: that must be a mistake, which it can mend by another life.
+    /// Somebody who is held for dead speaks: that must be a mistake, which it can mend by another life. Where it does not,
+    /// since it does not believe this member, and speaks on, it is met anew as it is.
     fn hear_the_dead(&mut self, now: Instant, slot: u32, parts: &[Part], out: &mut Outputs) {
         for part in parts {
             let by = self.table.get(slot).map(|entry| entry.peer);
@@ -131,7 +134,12 @@ impl<T: Trust> Membership<T> {
                 self.hear_buried(now, by, *life, out);
             }
         }
-        self.tell_buried(now, slot, out);
+        let spoke = self.table.change(slot, |entry| *entry.spoke.get_or_insert(now));
+        if spoke.is_some_and(|spoke| now.since(spoke) >= OBSTINATE) {
+            self.table.exhume(slot);
+        } else {
+            self.tell_buried(now, slot, out);
+        }
     }
 
     /// Tells a member that it is held for dead here, and who says so.
@@ -399,6 +407,7 @@ impl<T: Trust> Membership<T> {
         let (peer, was_told) = (entry.peer, entry.is_told);
         self.table.change(id.slot, |entry| {
             (entry.is_alive, entry.is_told, entry.died) = (false, false, Some(now));
+            entry.spoke = None;
         });
         self.changed = now;
         for topic in Topic::ALL {

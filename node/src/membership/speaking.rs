@@ -54,6 +54,9 @@ impl<T: Trust> Membership<T> {
         let forgets = timer.forgets();
         self.swim.timer(timer);
         self.absorb(now, out);
+        if let Some(id) = forgets {
+            self.table.exorcise(id.slot, id.life);
+        }
         let entry = forgets.and_then(|id| self.table.get(id.slot).filter(|entry| entry.life == id.life));
         if let (Some(id), Some(peer)) =
             (forgets, entry.filter(|entry| !entry.is_alive).map(|entry| entry.peer))

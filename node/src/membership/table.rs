@@ -25,6 +25,8 @@ pub(super) struct Entry {
     pub(super) is_told: bool,
     /// When it was found dead, if it is.
     pub(super) died: Option<Instant>,
+    /// When it first spoke after that.
+    pub(super) spoke: Option<Instant>,
     pub(super) items: [Option<Arc<Known>>; TOPICS],
 }
 
@@ -49,6 +51,8 @@ impl Entry {
 pub(super) struct Table {
     slots: Vec<Option<Entry>>,
     free: Vec<u32>,
+    /// Slots of nobody that the failure detector still has a dead life in.
+    haunted: BTreeMap<u32, Life>,
     by_short: BTreeMap<Short, u32>,
     digest: Digest,
     alive: usize,
@@ -59,6 +63,7 @@ impl Table {
         let mut table = Self {
             slots: Vec::new(),
             free: Vec::new(),
+            haunted: BTreeMap::new(),
             by_short: BTreeMap::new(),
             digest: Digest::default(),
             alive: 0,
@@ -119,6 +124,7 @@ impl Table {
             is_alive: false,
             is_told: false,
             died: None,
+            spoke: None,
             items: [const { None }; TOPICS],
         };
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
@@ -147,10 +153,29 @@ impl Table {
 
     /// Forgets a dead member.
     pub(super) fn remove(&mut self, slot: u32) {
-        let is_dead = self.get(slot).is_some_and(|entry| !entry.is_alive && slot != ME);
-        if is_dead && let Some(entry) = self.slots[slot as usize].take() {
-            self.by_short.remove(&short(entry.peer));
+        if self.take_dead(slot).is_some() {
             self.free.push(slot);
         }
+    }
+
+    /// Forgets a dead member whose tombstone the failure detector still keeps, so that it can be met anew.
+    pub(super) fn exhume(&mut self, slot: u32) {
+        if let Some(entry) = self.take_dead(slot) {
+            self.haunted.insert(slot, entry.life);
+        }
+    }
+
+    /// The failure detector has forgotten that life too.
+    pub(super) fn exorcise(&mut self, slot: u32, life: Life) {
+        if self.haunted.get(&slot) == Some(&life) {
+            self.haunted.remove(&slot);
+            self.free.push(slot);
+        }
+    }
+
+    fn take_dead(&mut self, slot: u32) -> Option<Entry> {
+        let entry = self.slots.get_mut(slot as usize)?.take_if(|entry| !entry.is_alive && slot != ME)?;
+        self.by_short.remove(&short(entry.peer));
+        Some(entry)
     }
 }

@@ -332,6 +332,34 @@ fn who_says_it_of_one_again_and_again_is_not_heard_on_that_one() {
 }
 
 #[test]
+fn who_is_not_believed_and_has_lost_all_others_has_them_back() {
+    let mut mesh = Mesh::met(5);
+    for to in 1..5 {
+        (0..40).for_each(|_| mesh.input(to, Input::Packet { from: peer(0), bytes: b"nothing" }));
+        assert!(mesh.told(to, Event::Distrusted(peer(0))));
+    }
+    // It hears nobody, and they, who stood still, do not know of that.
+    mesh.silent[1..].fill(true);
+    mesh.run(15.0);
+    (1..5).for_each(|i| assert!(mesh.told(0, Event::Down(peer(i)))));
+    mesh.silent.fill(false);
+    mesh.events.clear();
+    mesh.run(15.0);
+    assert_eq!(mesh.members[0].members().count(), 5);
+    for i in 1..5 {
+        assert!(mesh.told(0, Event::Up(peer(i))));
+        assert_eq!(mesh.count(i, Event::Revived), 0, "nobody does anything on its word");
+    }
+    mesh.events.clear();
+    mesh.run(700.0);
+    assert!(
+        !mesh.events.iter().any(|(_, event)| matches!(event, Event::Down(_))),
+        "its graves are forgotten"
+    );
+    assert_eq!(mesh.members[0].size().members, 5);
+}
+
+#[test]
 fn nobody_keeps_a_dead_member_alive_by_saying_so() {
     let mut mesh = Mesh::met(5);
     mesh.silent[3] = true;
