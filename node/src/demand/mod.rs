@@ -27,6 +27,10 @@ pub const MAP_MAX: usize = 256;
 pub const CEILING_PER_S: f64 = 200.0;
 /// Rates below this are none.
 const LEAST_PER_S: f64 = 1e-4;
+/// What differs by less than this share of all that an observer is asked does not matter, ...
+const SMALL_SHARE: f64 = 0.02;
+/// ... of so many requests per second at most: beside much, a model that nobody serves must be heard of all the same.
+const BUSY_PER_S: f64 = 5.0;
 /// Longest name of a model, bytes.
 const NAME_MAX: usize = 128;
 
@@ -84,7 +88,7 @@ impl Report {
         names.into_iter().any(|name| {
             let (was, is) = (told.get(name).copied().unwrap_or(0.0), now.get(name).copied().unwrap_or(0.0));
             let differs = (was - is).abs();
-            differs > share * was.max(is) && differs > 0.02 * sum
+            differs > share * was.max(is) && differs > SMALL_SHARE * sum.min(BUSY_PER_S)
         })
     }
 }
@@ -255,6 +259,18 @@ mod tests {
         }
         assert_eq!(last, 0.0);
         assert!(counter.is_idle());
+    }
+
+    #[test]
+    fn beside_much_that_is_served_what_nobody_serves_is_heard_of() {
+        let mut counter = counted(100.0, "served");
+        assert!(counter.news(at(1200.0), 0.2).is_some());
+        for i in 0..120 {
+            counter.asked(at(1200.0 + f64::from(i)), "wanted");
+            (0..100).for_each(|_| counter.asked(at(1200.0 + f64::from(i)), "served"));
+        }
+        let report = counter.news(at(1320.0), 0.2).expect("half a request per second is news");
+        assert!(DemandMap::of([(&report, 1.0)]).per_s("wanted") > 0.4);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What is really asked for: the same decaying counts, kept by somebody who sees everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use node::demand::{HALF_LIFE, decay};
@@ -9,6 +9,8 @@ use node::demand::{HALF_LIFE, decay};
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     counts: BTreeMap<(u32, u32), (f64, u64)>,
+    /// Who floods, and so drowns what it is asked itself.
+    flooding: BTreeSet<u32>,
 }
 
 fn left(since_ns: u64, now_ns: u64) -> f64 {
@@ -24,14 +26,21 @@ impl Truth {
     /// Who starts anew has forgotten what it was asked.
     pub(super) fn restarted(&mut self, node: u32) {
         self.counts.retain(|(counted, _), _| *counted != node);
+        self.flooding.remove(&node);
     }
 
-    /// Requests per second for each model.
-    pub(super) fn per_s(&self, now_ns: u64) -> BTreeMap<u32, f64> {
+    pub(super) fn floods(&mut self, node: u32) {
+        self.flooding.insert(node);
+    }
+
+    /// Requests per second for each model: those that all must hear of, and all.
+    pub(super) fn per_s(&self, now_ns: u64) -> BTreeMap<u32, (f64, f64)> {
         let mut rates = BTreeMap::new();
-        for ((_, model), (count, at)) in &self.counts {
+        for ((node, model), (count, at)) in &self.counts {
             let per_s = count * left(*at, now_ns) * std::f64::consts::LN_2 / HALF_LIFE.as_secs_f64();
-            *rates.entry(*model).or_insert(0.0) += per_s;
+            let (heard, all) = rates.entry(*model).or_insert((0.0, 0.0));
+            *heard += if self.flooding.contains(node) { 0.0 } else { per_s };
+            *all += per_s;
         }
         rates
     }

@@ -1,4 +1,5 @@
-//! Everybody's demand map is near the truth, and who floods counts for no more than its ceiling.
+//! Everybody's demand map is near the truth, and who floods counts for no more than its ceiling. What a member that floods is
+//! asked beside may drown in that.
 
 use node::demand::CEILING_PER_S;
 
@@ -8,7 +9,7 @@ use crate::membership::world::World;
 
 pub(super) fn check(world: &World) -> Vec<String> {
     let truth = world.truth.per_s(world.now_ns);
-    let all: f64 = truth.values().sum();
+    let all: f64 = truth.values().map(|(_, all)| all).sum();
     let most = world.spec.promise.demand_percent / 100.0 * all;
     let mut found = Vec::new();
     if world.is_split() {
@@ -16,10 +17,11 @@ pub(super) fn check(world: &World) -> Vec<String> {
     }
     for (i, process) in world.honest() {
         let map = process.demand(world.members[i as usize].clock.local(world.now_ns));
-        for (model, true_per_s) in &truth {
+        for (model, (heard, true_per_s)) in &truth {
             let per_s = map.per_s(&name(*model));
-            if (per_s - true_per_s).abs() > most {
-                let percent = 100.0 * (per_s - true_per_s).abs() / all;
+            let off = (heard - per_s).max(per_s - true_per_s);
+            if off > most {
+                let percent = 100.0 * off / all;
                 found.push(format!(
                     "member {i} has {per_s:.2} requests per second for model {model}, off by {percent:.0} % of all \
                      ({true_per_s:.2} of {all:.2} in truth)"

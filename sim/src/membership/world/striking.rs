@@ -153,6 +153,7 @@ impl World {
 
     fn flood(&mut self, i: u32) {
         self.floods += 1;
+        self.truth.floods(i);
         self.with(i, |process, now, out| {
             (0..FLOOD).for_each(|_| process.on(now, Input::Asked(liar::FLOODED), out));
         });
