@@ -52,8 +52,8 @@ pub(super) struct Book {
     pub(super) taken_up: u64,
     pub(super) given_up: u64,
     pub(super) cancelled: u64,
-    /// When who took up or gave up something, while all could hear all.
-    pub(super) moves: Vec<(u64, u32)>,
+    /// When who took up or gave up something, while all could hear all, and when that process began.
+    pub(super) moves: Vec<(u64, (u32, u64))>,
     pub(super) doubles_s: Vec<f64>,
     /// Those in which a member that had just begun took part.
     pub(super) doubles_of_new_s: Vec<f64>,
@@ -96,9 +96,9 @@ impl Book {
 
     /// A machine takes a model up, or gives it up. While some cannot hear others each side sees to itself, and steps back
     /// afterwards: that is not counted against anybody's calm.
-    pub(super) fn moved(&mut self, now_ns: u64, machine: u32, is_up: bool, is_apart: bool) {
+    pub(super) fn moved(&mut self, now_ns: u64, process: (u32, u64), is_up: bool, is_apart: bool) {
         if !is_apart {
-            self.moves.push((now_ns, machine));
+            self.moves.push((now_ns, process));
         }
         if is_up { self.taken_up += 1 } else { self.given_up += 1 }
     }

@@ -69,10 +69,11 @@ impl World {
         let seconds = bytes / device.disk_bytes_per_s.max(1e6) + 0.5;
         let Some(host) = serving.hosts[i as usize].as_mut() else { return };
         host.loading.insert(model, number);
+        let process = (i, host.began_ns);
         self.push_due(now_ns + (seconds * 1e9) as u64, Due::Loaded { host: i, model, number });
         self.note(|| format!("{i} loads model {model} in {seconds:.1} s"));
         let is_apart = self.is_apart();
-        self.serving_mut().book.moved(now_ns, i, true, is_apart);
+        self.serving_mut().book.moved(now_ns, process, true, is_apart);
         self.note_supply(None);
     }
 
@@ -111,6 +112,7 @@ impl World {
         let Some(host) = self.serving_mut().hosts[i as usize].as_mut() else { return };
         let was_loading = host.loading.remove(&model).is_some();
         host.enlisted.remove(&model);
+        let process = (i, host.began_ns);
         let cut: Vec<u64> =
             host.running.iter().filter(|(_, run)| run.model == model).map(|(id, _)| *id).collect();
         for id in cut {
@@ -120,7 +122,7 @@ impl World {
         self.note(|| format!("{i} gives up model {model}"));
         let is_apart = self.is_apart();
         let book = &mut self.serving_mut().book;
-        book.moved(now_ns, i, false, is_apart);
+        book.moved(now_ns, process, false, is_apart);
         book.cancelled += u64::from(was_loading);
         self.regroup(model);
         self.start_waiting(i);

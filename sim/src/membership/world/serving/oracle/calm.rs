@@ -1,21 +1,21 @@
-//! Machines do not take up and give up models over and over.
+//! Machines do not take up and give up models over and over. Who crashes has nothing afterwards, and may begin anew.
 
 use std::collections::BTreeMap;
 
 use super::Serving;
 use crate::membership::world::World;
 
-/// The most that one machine may do in a minute: give up two and take up two.
+/// The most that one process may do in a minute: give up two and take up two.
 const MOST: usize = 4;
 const MINUTE_NS: u64 = 60_000_000_000;
 
 pub(super) fn check(world: &World, serving: &Serving) -> Vec<String> {
-    let mut by_machine: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
-    for (at_ns, machine) in &serving.book.moves {
-        by_machine.entry(*machine).or_default().push(*at_ns);
+    let mut by_process: BTreeMap<(u32, u64), Vec<u64>> = BTreeMap::new();
+    for (at_ns, process) in &serving.book.moves {
+        by_process.entry(*process).or_default().push(*at_ns);
     }
     let mut found = Vec::new();
-    for (machine, moves) in &by_machine {
+    for ((machine, _), moves) in &by_process {
         let windows = moves
             .iter()
             .enumerate()
