@@ -72,7 +72,8 @@ impl Doubts {
         (doubt.failures, doubt.last) = (doubt.failures + 1, now);
         let is_doubted =
             doubt.until.is_some() || (doubt.failures >= FAILURES && now.since(doubt.first) >= OVER);
-        if is_doubted {
+        // What fails while it is doubted says nothing new.
+        if is_doubted && doubt.until.is_none_or(|until| until <= now) {
             doubt.until = Some(now.after(doubt.pause));
             doubt.pause = (doubt.pause * 2).min(PAUSE.1);
         }

@@ -190,8 +190,6 @@ pub struct Load {
     pub sessions: u32,
     /// Requests that wait there.
     pub waiting: u32,
-    /// How full its KV memory is, per cent.
-    pub kv_percent: u8,
 }
 
 /// What a machine does: changes often.
@@ -251,9 +249,6 @@ impl State {
         }
         if self.claims.len() > CLAIMS_MAX || !self.claims.iter().all(|claim| is_name(&claim.model, 1)) {
             return absurd("list of claims");
-        }
-        if self.load.kv_percent > 100 {
-            return absurd("load");
         }
         Ok(self)
     }
@@ -332,12 +327,8 @@ mod tests {
         assert!(State { stages: vec![backwards], ..State::default() }.checked().is_err());
         let claim = Claim { model: "m".into(), intent: Intent::Claims, ready_s: 0 };
         assert!(State { claims: vec![claim.clone(); CLAIMS_MAX + 1], ..State::default() }.checked().is_err());
-        assert!(
-            State { load: Load { kv_percent: 101, ..Load::default() }, ..State::default() }
-                .checked()
-                .is_err()
-        );
     }
+
     #[test]
     fn claims_travel_at_once_and_load_does_not() {
         let claim = Claim { model: "m".into(), intent: Intent::Claims, ready_s: 0 };

@@ -57,7 +57,7 @@ fn the_host_that_is_done_first_comes_first() {
     let smol = offer("smol", 1);
     let (mut slow, mut full, mut far) = (host(1, &smol), host(2, &smol), host(3, &smol));
     slow.tokens_per_s = 5.0;
-    full.load = Load { sessions: 4, waiting: 4, kv_percent: 50 };
+    full.load = Load { sessions: 4, waiting: 4 };
     far.round_trip = Duration::from_secs(20);
     let models = [known(&smol, vec![slow, full, host(0, &smol), far])];
     let ways = route(&ask("smol"), &models).expect("there is a way");
@@ -88,7 +88,7 @@ fn a_session_stays_where_it_was_unless_that_is_much_worse() {
     let mut models = [known(&smol, (0..10).map(|i| host(i, &smol)).collect())];
     let sticky = |draw| Ask { draw, sticky: Some(peer(7)), ..ask("smol") };
     assert!((0..100).all(|draw| first(&sticky(draw), &models) == 7));
-    models[0].hosts[7].load = Load { sessions: 4, waiting: 7, kv_percent: 0 };
+    models[0].hosts[7].load = Load { sessions: 4, waiting: 7 };
     assert!((0..100).all(|draw| first(&sticky(draw), &models) != 7));
 }
 
@@ -106,7 +106,7 @@ fn who_steps_back_or_just_failed_is_tried_last() {
     let smol = offer("smol", 1);
     let mut hosts: Vec<Host<'_>> = (0..3).map(|i| host(i, &smol)).collect();
     hosts[0].leaves = true;
-    hosts[2].load = Load { sessions: 4, waiting: 6, kv_percent: 0 };
+    hosts[2].load = Load { sessions: 4, waiting: 6 };
     let models = [known(&smol, hosts)];
     let doubted = [peer(1)];
     for draw in 0..50 {
@@ -121,7 +121,7 @@ fn refusals_say_why_and_when_to_ask_again() {
     let mut loading = host(1, &big);
     (loading.serves, loading.ready) = (false, Duration::from_secs(12));
     let mut full = host(2, &smol);
-    full.load = Load { sessions: 4, waiting: 8, kv_percent: 100 };
+    full.load = Load { sessions: 4, waiting: 8 };
     let models = [known(&big, vec![loading]), known(&smol, vec![full])];
     let unknown = route(&ask("smal"), &models).expect_err("nobody has it");
     assert!(unknown.to_string().contains("it has big, smol") && unknown.retry().is_none(), "{unknown}");
@@ -158,7 +158,7 @@ fn auto_takes_the_best_model_that_can_and_answers_in_good_time() {
     let chosen = |ask: &Ask<'_>, models: &[Known<'_>]| route(ask, models).map(|ways| ways.model);
     assert_eq!(chosen(&ask(AUTO), &models).as_deref(), Ok("big"));
     // Its only host has a long queue: the smaller one is there at once.
-    models[0].hosts[0].load = Load { sessions: 4, waiting: 7, kv_percent: 0 };
+    models[0].hosts[0].load = Load { sessions: 4, waiting: 7 };
     assert_eq!(chosen(&ask(AUTO), &models).as_deref(), Ok("smol"));
     let tools = Ask { needs: Abilities::TOOLS, ..ask(AUTO) };
     assert_eq!(chosen(&tools, &models).as_deref(), Ok("big"), "only that one can");

@@ -119,8 +119,11 @@ impl Question {
 
     /// The status of a plain answer, and what it says.
     pub(crate) fn status(&self, api: SocketAddr) -> (u16, Value) {
-        let body =
-            json!({"model": self.model, "prompt": self.prompt, "max_tokens": self.max_tokens}).to_string();
+        let body = json!({
+            "model": self.model, "prompt": self.prompt, "max_tokens": self.max_tokens,
+            "temperature": self.temperature, "seed": self.seed,
+        });
+        let body = body.to_string();
         let request = format!(
             "POST /v1/completions HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",

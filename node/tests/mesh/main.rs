@@ -6,6 +6,7 @@ mod asking;
 mod guests;
 mod models;
 mod observing;
+mod pretending;
 mod process;
 
 use std::path::Path;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use crate::asking::{Question, get};
 use crate::process::{PATIENCE, Process, Start, gemma3, smollm2, turn};
 
-const SMOL: &str = "smollm2-135m-instruct-q4_1";
-const GEMMA: &str = "gemma3-270m-q4_k_m";
+pub(crate) const SMOL: &str = "smollm2-135m-instruct-q4_1";
+pub(crate) const GEMMA: &str = "gemma3-270m-q4_k_m";
 
-fn until(what: &str, nodes: &[&Process], holds: impl Fn(&Process) -> bool) {
+pub(crate) fn until(what: &str, nodes: &[&Process], holds: impl Fn(&Process) -> bool) {
     let began = Instant::now();
     for node in nodes {
         while !holds(node) {
@@ -81,7 +81,7 @@ fn two_models_are_served_by_one_mesh_and_every_node_answers_for_both() {
 }
 
 /// Which of these nodes serve the model, as that node knows.
-fn hosts(node: &Process, model: &str) -> Vec<String> {
+pub(crate) fn hosts(node: &Process, model: &str) -> Vec<String> {
     let health = node.health();
     let known = health["models"].as_array().unwrap().iter().find(|known| known["id"] == model).cloned();
     let replicas = known.map(|known| known["plan"]["replicas"].clone()).unwrap_or_default();

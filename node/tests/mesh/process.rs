@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::asking::get;
 
 /// The secret of all meshes here.
-const SECRET: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+pub(crate) const SECRET: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 /// Longer than anything takes on two busy cores.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 

@@ -9,7 +9,7 @@ use planner::fleet::{Device, Node};
 use planner::place::{Candidate, LeftOut, would_help_most};
 use planner::plan::{Plan, Prediction, Stage};
 
-use super::meshed::Meshed;
+use super::meshed::{Meshed, Missed};
 use super::ring::Ring;
 use crate::clock::Clock as _;
 use crate::head::{Replies, Request};
@@ -28,6 +28,8 @@ use crate::routing::{AUTO, Ask, Refusal, Ways, route, view};
 
 /// Tokens of an answer, where a choice depends on it.
 const OUTPUT: u32 = 256;
+/// Models that are missed at once; others are not noted.
+const MISSED_MAX: usize = 64;
 /// Bytes of text for each token, about.
 const BYTES_PER_TOKEN: usize = 4;
 
@@ -59,10 +61,13 @@ impl Desk for Meshed {
         self.assigner().wanted(self.clock().now(), model);
         self.changed.notify_waiters();
         match self.route(&ask(model)) {
-            Ok(_) => Some(Unserved {
-                why: format!("{model} is served, and this node will soon know by whom."),
-                retry_s: 1,
-            }),
+            Ok(_) => {
+                self.note_missed(model);
+                Some(Unserved {
+                    why: format!("{model} is served, and this node will soon know by whom."),
+                    retry_s: 1,
+                })
+            }
             Err(why) => {
                 let retry = why.retry()?;
                 let retry_s = u32::try_from(retry.as_secs()).unwrap_or(u32::MAX).max(1);
@@ -142,6 +147,17 @@ fn ask(model: &str) -> Ask<'_> {
 }
 
 impl Meshed {
+    /// Somebody says that it serves the model, and this node does not know by what plan.
+    fn note_missed(&self, model: &str) {
+        let now = self.clock().now();
+        let mut missed = self.missed();
+        if let Some(known) = missed.get_mut(model) {
+            known.last = now;
+        } else if missed.len() < MISSED_MAX {
+            missed.insert(model.to_owned(), Missed { since: now, last: now });
+        }
+    }
+
     /// Which model and which hosts, by what members say.
     fn route(&self, ask: &Ask<'_>) -> Result<Ways, Refusal> {
         let doubted = self.doubted();

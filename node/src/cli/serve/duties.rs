@@ -1,13 +1,13 @@
 //! What this machine does for the mesh: it tells the assigner what it hears, does what that decides, and tells the mesh.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::joining;
-use super::meshed::Meshed;
+use super::meshed::{Meshed, Missed};
 use super::ring::Ring;
 use crate::assign::{Action, Assigner, Notice};
 use crate::clock::{Clock as _, Instant};
@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long a model may not serve that somebody says it serves, until requests that wait for it are held against that host:
 /// longer than planning and loading anew take.
 const SILENT: Duration = Duration::from_secs(10);
+/// A model that was asked for so long ago is not missed any more.
+const MISSED_FOR: Duration = Duration::from_secs(60);
 /// How long a model that is given up may take to be gone from memory.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
@@ -34,6 +36,10 @@ struct Seen {
     plans: BTreeMap<String, String>,
     /// Since when models do not serve that others say they serve.
     silent: BTreeMap<String, Instant>,
+    /// What was decided and is not done yet.
+    to_do: VecDeque<Action>,
+    /// A model that is given up, and until when it may be in memory.
+    leaving: Option<(String, Instant)>,
 }
 
 impl Meshed {
@@ -58,10 +64,11 @@ impl Meshed {
             let now = self.clock().now();
             roster.read_new(|roster| hear(&mut self.assigner(), roster, now, &mut seen));
             self.look(&rings, now, &mut seen);
-            self.decide(now).await;
+            self.act(now, &mut seen);
             self.report();
             self.narrate(&rings, &mut seen);
-            let due = self.assigner().next_due().min(self.clock().now().after(LOOK));
+            let look = self.clock().now().after(LOOK);
+            let due = if seen.leaving.is_some() { look } else { self.assigner().next_due().min(look) };
             let news = async {
                 tokio::select! {
                     biased;
@@ -97,14 +104,13 @@ impl Meshed {
         seen.serving.retain(|model, _| self.hosts(model));
         rings.iter().for_each(|ring| self.judge(&mut assigner, ring, now, seen));
         seen.silent.retain(|model, _| rings.iter().any(|ring| ring.name() == model));
+        self.judge_missed(&mut assigner, rings, now);
     }
 
     /// Tells the assigner what becomes of requests at hosts that say they serve this model.
     fn judge(&self, assigner: &mut Assigner, ring: &Ring, now: Instant, seen: &mut Seen) {
         let model = ring.name();
-        let says_so = |member: &&Member| member.alive && member.state.served.iter().any(|name| name == model);
-        let hosts: Vec<PeerId> =
-            self.net().roster().read(|roster| roster.others().filter(says_so).map(|m| m.peer).collect());
+        let hosts = self.who_says(model);
         if ring.is_serving() || hosts.is_empty() {
             seen.silent.remove(model);
             hosts.iter().for_each(|host| assigner.answered(*host, model));
@@ -117,41 +123,67 @@ impl Meshed {
         }
     }
 
-    async fn decide(&self, now: Instant) {
-        let actions = {
-            let mut assigner = self.assigner();
-            if assigner.next_due() <= now { assigner.decide(now) } else { Vec::new() }
+    /// The same of models in which this node cannot take part, since none of these hosts tells what they are.
+    fn judge_missed(&self, assigner: &mut Assigner, rings: &[Arc<Ring>], now: Instant) {
+        let is_missed = |model: &String, missed: &mut Missed| {
+            now.since(missed.last) < MISSED_FOR && !rings.iter().any(|ring| ring.name() == model)
         };
-        for action in actions {
+        let mut all = self.missed();
+        all.retain(is_missed);
+        for (model, _) in all.iter().filter(|(_, missed)| now.since(missed.since) >= SILENT) {
+            self.who_says(model).iter().for_each(|host| assigner.failed(now, *host, model));
+            assigner.wanted(now, model);
+        }
+    }
+
+    /// Members that say that they serve the model.
+    fn who_says(&self, model: &str) -> Vec<PeerId> {
+        let says_so = |member: &&Member| member.alive && member.state.served.iter().any(|name| name == model);
+        self.net().roster().read(|roster| roster.others().filter(says_so).map(|m| m.peer).collect())
+    }
+
+    /// Does what is decided, one after the other: what is given up must be out of memory before the next is loaded.
+    fn act(&self, now: Instant, seen: &mut Seen) {
+        self.let_go(now, seen);
+        if seen.leaving.is_none() {
+            let mut assigner = self.assigner();
+            if assigner.next_due() <= now {
+                seen.to_do.extend(assigner.decide(now));
+            }
+        }
+        while seen.leaving.is_none()
+            && let Some(action) = seen.to_do.pop_front()
+        {
             self.report();
             match action {
                 Action::Serve(model) | Action::Enlist(model) => {
                     tracing::info!("the mesh needs {model} here");
                     if let Err(why) = self.take_own(&model) {
                         tracing::error!("{why}");
-                        self.assigner().notice(self.clock().now(), Notice::Failed(&model));
+                        self.assigner().notice(now, Notice::Failed(&model));
                     }
                 }
                 Action::Retire(model) => {
                     tracing::info!("the mesh does not need {model} here any more");
-                    self.give_up(&model).await;
+                    seen.leaving = Some((model, now.after(GONE_WITHIN)));
+                    self.let_go(now, seen);
                 }
             }
         }
     }
 
-    /// Returns when the model is out of this machine's memory: others have planned without it, or nobody was there to.
-    async fn give_up(&self, model: &str) {
-        let Some(ring) = self.rings().into_iter().find(|ring| ring.name() == model) else { return };
-        let deadline = self.clock().now().after(GONE_WITHIN);
-        let is_alone = !ring.has_other_hosts();
-        while !is_alone && ring.held().is_some() && self.clock().now() < deadline {
-            let changed = ring.changed();
-            let _ = self.clock().timeout_at(self.clock().now().after(LOOK).min(deadline), changed).await;
+    /// Lets go of a model that is given up, when others have planned without this machine, or nobody is there to.
+    fn let_go(&self, now: Instant, seen: &mut Seen) {
+        let Some((model, until)) = &seen.leaving else { return };
+        let ring = self.rings().into_iter().find(|ring| ring.name() == model);
+        let is_needed = ring.as_ref().is_some_and(|ring| ring.held().is_some() && ring.has_other_hosts());
+        if is_needed && now < *until {
+            return;
         }
-        if ring.held().is_some() {
+        if ring.is_some_and(|ring| ring.held().is_some()) {
             self.drop_own(model);
         }
+        seen.leaving = None;
     }
 
     /// Tells the mesh what this node does.
@@ -211,7 +243,7 @@ fn load(rings: &[Arc<Ring>]) -> Load {
             waiting += ring.node().sessions().saturating_sub(held);
         }
     }
-    Load { sessions: count(sessions), waiting: count(waiting), ..Load::default() }
+    Load { sessions: count(sessions), waiting: count(waiting) }
 }
 
 fn count(sessions: usize) -> u32 {

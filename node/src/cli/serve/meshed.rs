@@ -56,6 +56,15 @@ pub(super) struct Meshed {
     pub(super) assigner: Mutex<Assigner>,
     /// Why the disk takes no model's header.
     full: Mutex<Option<String>>,
+    /// Models that were asked for, that somebody says it serves, and in which this node could not take part.
+    missed: Mutex<BTreeMap<String, Missed>>,
+}
+
+/// Since when, and when last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Missed {
+    pub(super) since: Instant,
+    pub(super) last: Instant,
 }
 
 impl Meshed {
@@ -82,6 +91,7 @@ impl Meshed {
             changed: Notify::new(),
             assigner: Mutex::new(assigner),
             full: Mutex::default(),
+            missed: Mutex::default(),
         };
         meshed.report();
         for own in meshed.own.values().filter(|own| own.is_pinned) {
@@ -167,6 +177,11 @@ impl Meshed {
             true => format!("{name}@{}", data_encoding::HEXLOWER.encode(&fingerprint[..4])),
             false => name.to_owned(),
         }
+    }
+
+    /// Models that are missed here.
+    pub(super) fn missed(&self) -> MutexGuard<'_, BTreeMap<String, Missed>> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns when every model of this machine's serves, or when that must wait for other machines, or has failed.

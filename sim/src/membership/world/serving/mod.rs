@@ -450,6 +450,6 @@ impl World {
 impl Host {
     fn load(&self) -> Load {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        Load { sessions: count(self.running.len()), waiting: count(self.waiting.len()), kv_percent: 0 }
+        Load { sessions: count(self.running.len()), waiting: count(self.waiting.len()) }
     }
 }
