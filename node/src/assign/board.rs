@@ -67,6 +67,14 @@ pub(super) fn is_before(a: &Rank, b: &Rank) -> bool {
     a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).is_lt()
 }
 
+/// Who says no longer that it loads is judged after this time: by then it is known whether another does.
+const WITHDRAWAL: Duration = Duration::from_secs(1);
+
+/// Whether it serves the model or is about to.
+fn is_about(seat: &Seat, model: ModelId) -> bool {
+    seat.serves(model) || seat.says(model, Intent::Loads)
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Strike {
     until: Instant,
@@ -80,6 +88,8 @@ pub(super) struct Board {
     pub(super) seats: BTreeMap<PeerId, Seat>,
     demand: Vec<(String, f64)>,
     strikes: BTreeMap<(PeerId, String), Strike>,
+    /// Who said that it loads and no longer does so, since when.
+    withdrawn: BTreeMap<(PeerId, String), Instant>,
 }
 
 impl Board {
@@ -102,7 +112,7 @@ impl Board {
             return true;
         };
         let is_new = seat.keeps_times_of(&before);
-        self.notice_failures(now, peer, &before, &seat, config);
+        self.notice_withdrawn(now, peer, &before, &seat);
         before.end(&mut self.names);
         self.seats.insert(peer, seat);
         is_new
@@ -120,14 +130,24 @@ impl Board {
         self.demand.clone_from(&demand.models);
     }
 
-    /// Who said that it loads, and then neither loads nor serves, while nobody else does.
-    fn notice_failures(&mut self, now: Instant, peer: PeerId, before: &Seat, after: &Seat, config: &Config) {
+    /// Who said that it loads, and now neither loads nor serves.
+    fn notice_withdrawn(&mut self, now: Instant, peer: PeerId, before: &Seat, after: &Seat) {
         for claim in before.claims.iter().filter(|claim| claim.intent == Intent::Loads) {
-            let model = claim.model;
-            let others = |seat: &Seat| seat.serves(model) || seat.says(model, Intent::Loads);
-            let serves = after.serves(model) || after.says(model, Intent::Loads);
-            if !serves && !self.seats.values().any(others) {
-                let name = self.names.name(model).to_owned();
+            if !is_about(after, claim.model) && self.withdrawn.len() < STRIKES_MAX {
+                let name = self.names.name(claim.model).to_owned();
+                self.withdrawn.entry((peer, name)).or_insert(now);
+            }
+        }
+    }
+
+    /// Where somebody else has come forward, who withdrew did so for that; the word of it may be the later one.
+    fn judge_withdrawn(&mut self, now: Instant, config: &Config) {
+        let is_due = |_: &(PeerId, String), at: &mut Instant| now.since(*at) >= WITHDRAWAL;
+        let due: Vec<_> = self.withdrawn.extract_if(.., is_due).collect();
+        for ((peer, name), _) in due {
+            let model = self.names.find(&name);
+            let is_taken = |model| self.seats.values().any(|seat| is_about(seat, model));
+            if !model.is_some_and(is_taken) {
                 self.strike(now, peer, name, config);
             }
         }
@@ -156,6 +176,7 @@ impl Board {
 
     /// Claims of which nothing came are held against who made them.
     pub(super) fn notice_expired(&mut self, now: Instant, me: PeerId, config: &Config) {
+        self.judge_withdrawn(now, config);
         let expired = |(peer, seat): (&PeerId, &Seat)| {
             let old = seat.claims.iter().filter(|c| c.intent == Intent::Loads && !c.counts(now, config));
             let old = old.map(|claim| (*peer, self.names.name(claim.model).to_owned()));

@@ -448,6 +448,18 @@ impl World {
         self.members.get(i as usize).is_some_and(Member::is_there) && !self.strikes.iter().any(struck)
     }
 
+    /// Whether nothing keeps others from hearing it just now.
+    fn is_audible(&self, i: u32) -> bool {
+        use FaultKind::{Lossy, Mute, Partition, Pause};
+        let struck = |strike: &Strike| {
+            matches!(strike.kind, Lossy | Mute | Partition | Pause)
+                && strike.at_ns <= self.now_ns
+                && strike.until_ns.is_none_or(|until| self.now_ns < until)
+                && (strike.kind == Partition || strike.nodes.contains(&i))
+        };
+        !self.strikes.iter().any(struck)
+    }
+
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
     fn inspect(&mut self, i: u32, peer: PeerId, topic: Topic) {
         let Some(process) = &self.members[i as usize].process else { return };

@@ -183,7 +183,7 @@ impl World {
         let is_apart = self.is_apart();
         let serving = self.serving();
         let name = &serving.offers[model as usize].name;
-        let mut counts = (0, 0);
+        let mut counts = (0, 0, 0);
         let mut is_new = false;
         let mut is_deceived = false;
         for (i, host) in serving.hosts.iter().enumerate() {
@@ -193,9 +193,11 @@ impl World {
             let loads = host.loading.contains_key(&model) && !host.enlisted.contains_key(&model);
             let loads = loads && serving.machines[i].pinned != Some(model);
             counts.1 += u32::from(loads);
+            // Whom nobody hears nobody makes way for.
+            counts.2 += u32::from(loads && self.is_audible(i as u32));
             is_new |= loads && now_ns < host.began_ns + NEW_NS;
         }
-        let (served, loading) = counts;
+        let (served, loading, heard_loading) = counts;
         let book = &mut self.serving_mut().book;
         let page = &mut book.pages[model as usize];
         page.serving = served;
@@ -223,10 +225,10 @@ impl World {
         // Of a model that has hosts at most as many more may come at once. Where somebody pretends, those who have found it
         // out and those who have not see different things.
         let allowed = served.max(1);
-        if loading > allowed && !is_apart && !is_deceived {
+        if heard_loading > allowed && !is_apart && !is_deceived {
             if page.double.is_none() {
                 page.double = Some((now_ns, is_new));
-                self.note(|| format!("* {loading} load model {model}, which {served} serve"));
+                self.note(|| format!("* {heard_loading} load model {model}, which {served} serve"));
             }
         } else if let Some((from_ns, is_new)) = page.double.take() {
             let doubles = if is_new { &mut book.doubles_of_new_s } else { &mut book.doubles_s };
