@@ -94,14 +94,7 @@ pub(super) struct Board {
 
 impl Board {
     /// A member says this; whether it is something else than before, load apart.
-    pub(super) fn see(
-        &mut self,
-        now: Instant,
-        peer: PeerId,
-        profile: &Profile,
-        state: &State,
-        config: &Config,
-    ) -> bool {
+    pub(super) fn see(&mut self, now: Instant, peer: PeerId, profile: &Profile, state: &State) -> bool {
         if let Some(seat) = self.seats.get_mut(&peer).filter(|seat| seat.is(profile, state, &self.names)) {
             seat.load = state.load;
             return false;
@@ -142,9 +135,13 @@ impl Board {
 
     /// Where somebody else has come forward, who withdrew did so for that; the word of it may be the later one.
     fn judge_withdrawn(&mut self, now: Instant, config: &Config) {
-        let is_due = |_: &(PeerId, String), at: &mut Instant| now.since(*at) >= WITHDRAWAL;
-        let due: Vec<_> = self.withdrawn.extract_if(.., is_due).collect();
-        for ((peer, name), _) in due {
+        let mut due = Vec::new();
+        self.withdrawn.retain(|key, at| {
+            let waits = now.since(*at) < WITHDRAWAL;
+            due.extend((!waits).then(|| key.clone()));
+            waits
+        });
+        for (peer, name) in due {
             let model = self.names.find(&name);
             let is_taken = |model| self.seats.values().any(|seat| is_about(seat, model));
             if !model.is_some_and(is_taken) {

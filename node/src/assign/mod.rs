@@ -170,7 +170,7 @@ impl Assigner {
             return;
         }
         self.known = None;
-        if self.board.see(now, peer, profile, state, &self.config) {
+        if self.board.see(now, peer, profile, state) {
             self.due = self.due.min(now.after(self.config.debounce));
         }
     }
@@ -333,7 +333,7 @@ impl Assigner {
         let state =
             State { served: self.served(), claims: self.claims(), load: self.load, ..State::default() };
         self.known = None;
-        self.board.see(now, self.me, &self.profile, &state, &self.config);
+        self.board.see(now, self.me, &self.profile, &state);
     }
 
     /// What there is of each model; added up once for each time and situation.
