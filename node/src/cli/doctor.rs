@@ -17,7 +17,7 @@ use super::{print, print_json, serve};
 use crate::http::Health;
 use crate::real::kernels::Level;
 use crate::real::p2p::identity::Key;
-use crate::real::profile::memory;
+use crate::real::profile::{Gpu, gpu, memory};
 
 /// Find out what keeps this machine from serving, or from serving well, and say how to mend it.
 #[derive(Debug, Args)]
@@ -107,8 +107,9 @@ fn torch() -> Finding {
 
     match why_no_cuda() {
         None => {
+            let gpus: Vec<String> = (0..cuda_devices()).filter_map(gpu).map(|gpu| in_words(&gpu)).collect();
             let words = format!("{} by CUDA, for --engine torch", plural(cuda_devices() as u64, "GPU"));
-            finding("libtorch", Grade::Good, words)
+            finding("libtorch", Grade::Good, [words].into_iter().chain(gpus).collect::<Vec<_>>().join("; "))
         }
         Some(why) => finding("libtorch", Grade::Note, format!("on the processor alone: {why}")),
     }
@@ -116,7 +117,22 @@ fn torch() -> Finding {
 
 #[cfg(not(feature = "libtorch"))]
 fn torch() -> Finding {
-    finding("libtorch", Grade::Good, "not built in; only GPUs need it, docs/libtorch.md says how")
+    match gpu(0) {
+        None => {
+            finding("libtorch", Grade::Good, "not built in; only GPUs need it, docs/libtorch.md says how")
+        }
+        Some(gpu) => {
+            let words = format!(
+                "not built in, so that the GPU is not used ({}): docs/libtorch.md says how to build it",
+                in_words(&gpu)
+            );
+            finding("libtorch", Grade::Note, words)
+        }
+    }
+}
+
+fn in_words(gpu: &Gpu) -> String {
+    format!("{}, {} of {} free", gpu.name, fmt_bytes(gpu.free_bytes), fmt_bytes(gpu.total_bytes))
 }
 
 fn home(asked: Option<&Path>) -> Finding {

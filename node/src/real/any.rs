@@ -126,6 +126,32 @@ impl fmt::Display for AnyOptions {
 }
 
 impl AnyOptions {
+    /// The number of the GPU that computes, if one does.
+    pub(crate) fn gpu(&self) -> Option<usize> {
+        match self {
+            Self::Cpu(_) => None,
+            #[cfg(feature = "libtorch")]
+            Self::Torch(options) => match options.device.chosen() {
+                Device::Cuda(number) => Some(number),
+                Device::Auto | Device::Cpu => None,
+            },
+        }
+    }
+
+    /// How fast the memory of the GPU that computes is read and written, bytes per second, measured with so many bytes; `None`
+    /// where none does.
+    #[cfg_attr(not(feature = "libtorch"), expect(unused_variables, reason = "no engine here has a GPU"))]
+    pub(crate) fn gpu_bytes_per_s(&self, bytes: u64) -> Option<Result<f64, LoadError>> {
+        match self {
+            Self::Cpu(_) => None,
+            #[cfg(feature = "libtorch")]
+            Self::Torch(_) => {
+                let (number, bytes) = (self.gpu()?, usize::try_from(bytes).unwrap_or(usize::MAX));
+                Some(torch::copy_bytes_per_s(Device::Cuda(number), bytes))
+            }
+        }
+    }
+
     /// The same with another residual stream.
     #[must_use]
     pub fn with_residual(mut self, kind: Residual) -> Self {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::gpu::Gpu;
 use super::stopwatch::Stopwatch;
 
 /// What of a file is read to see how fast the disk is, bytes.
@@ -19,12 +20,15 @@ const ALIGNMENT: usize = 4096;
 /// A machine, as far as speed goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hardware {
-    /// Model name of the processor; the architecture where the system does not say.
+    /// Model name of the processor, the architecture where the system does not say; the GPU's where that computes.
     pub processor: String,
     /// Physical cores this process may use.
     pub cores: usize,
-    /// Memory, bytes; 0 where the system does not say.
+    /// Memory of what computes, bytes; 0 where the system does not say.
     pub memory_bytes: u64,
+    /// Whether that is a GPU.
+    #[serde(default)]
+    pub is_gpu: bool,
 }
 
 impl Hardware {
@@ -34,6 +38,18 @@ impl Hardware {
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.into()),
             cores: crate::real::pool::Pool::default_threads(),
             memory_bytes: memory().map_or(0, |memory| memory.total_bytes),
+            is_gpu: false,
+        }
+    }
+
+    /// This machine where that GPU computes, if one does.
+    pub(super) fn with(gpu: Option<&Gpu>) -> Self {
+        let here = Self::here();
+        match gpu {
+            Some(gpu) => {
+                Self { processor: gpu.name.clone(), memory_bytes: gpu.total_bytes, is_gpu: true, ..here }
+            }
+            None => here,
         }
     }
 }

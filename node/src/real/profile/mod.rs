@@ -3,10 +3,11 @@
 //! * [`profile`] measures in some seconds; [`cached`] does once for a machine and a model.
 //! * [`Profile::device`], [`Profile::software`]: what the planner's formula takes.
 //! * `samples`, `steps`: steps of many sizes, timed on enough layers of the real model. `roofline`: how fast memory is read.
-//! * `fit`: from them to figures. `hardware`: processor, memory, disk. `cache`: files of profiles.
+//! * `fit`: from them to figures. `hardware`: processor, memory, disk. `gpu`: the same of a GPU. `cache`: files of profiles.
 
 mod cache;
 mod fit;
+mod gpu;
 mod hardware;
 mod roofline;
 mod samples;
@@ -16,13 +17,14 @@ mod stopwatch;
 use std::path::{Path, PathBuf};
 
 use planner::cost::constants::{RING, Software};
-use planner::fleet::Device;
+use planner::fleet::{Device, DeviceKind};
 use planner::model::Model as Shape;
 use planner::model::gguf::{GgufError, GgufFile};
 use planner::plan::LayerRange;
 use serde::{Deserialize, Serialize};
 
 pub use self::fit::Fit;
+pub(crate) use self::gpu::{Gpu, gpu};
 pub use self::hardware::Hardware;
 #[cfg(feature = "cli")]
 pub(crate) use self::hardware::memory;
@@ -141,19 +143,27 @@ pub struct Profile {
 pub fn profile(file: &GgufFile, options: &Options) -> Result<Profile, ProfileError> {
     let shape = file.model()?;
     let threads = options.threads();
-    let used_bytes = hardware::memory().map_or(0, |memory| memory.total_bytes - memory.available_bytes);
+    let key = Key::new(file, &shape, options);
+    let used_bytes = match gpu_of(options) {
+        Some(gpu) => gpu.total_bytes.saturating_sub(gpu.free_bytes),
+        None => hardware::memory().map_or(0, |memory| memory.total_bytes - memory.available_bytes),
+    };
     let layers = samples::measured_range(&shape);
     let (context, context_max) = samples::contexts(&shape);
     let engine = options.engine.with_context_max(context_max);
     let loaded = AnyModel::load(file, layers, &engine);
     let refused = |why| ProfileError::Load { file: file.first_part().to_owned(), why };
-    let mut range = Range::new(loaded.map_err(refused)?);
+    let mut range = Range::new(loaded.map_err(&refused)?);
     let samples = samples::take(&mut range, context)?;
     drop(range);
     let bytes: u64 = shape.layers[layers.indices()].iter().map(|layer| layer.weight_bytes()).sum();
-    let read_bytes_per_s = read_bytes_per_s(bytes + shape.head_bytes, threads)?;
+    let bytes = bytes + shape.head_bytes;
+    let read_bytes_per_s = match options.engine.gpu_bytes_per_s(bytes) {
+        Some(measured) => measured.map_err(refused)?,
+        None => read_bytes_per_s(bytes, threads)?,
+    };
     Ok(Profile {
-        key: Key::new(file, &shape, options),
+        key,
         layers,
         read_bytes_per_s,
         disk_bytes_per_s: hardware::disk_bytes_per_s(file.first_part()),
@@ -187,10 +197,15 @@ pub fn cached(
     Ok(measured)
 }
 
+/// The GPU that computes, if one does.
+fn gpu_of(options: &Options) -> Option<Gpu> {
+    options.engine.gpu().and_then(gpu)
+}
+
 impl Key {
     fn new(file: &GgufFile, shape: &Shape, options: &Options) -> Self {
         Self {
-            hardware: Hardware::here(),
+            hardware: Hardware::with(gpu_of(options).as_ref()),
             threads: options.threads(),
             level: options.engine.to_string(),
             version: env!("CARGO_PKG_VERSION").into(),
@@ -203,8 +218,9 @@ impl Key {
 impl Profile {
     /// The machine as the planner's formula takes it, for this model.
     pub fn device(&self) -> Device {
-        let memory_bytes = self.key.hardware.memory_bytes;
+        let Hardware { memory_bytes, is_gpu, .. } = self.key.hardware;
         Device {
+            kind: if is_gpu { DeviceKind::Nvidia } else { DeviceKind::Cpu },
             id: "this-machine".into(),
             name: self.key.hardware.processor.clone(),
             memory_bytes,
