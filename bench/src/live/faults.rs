@@ -11,7 +11,6 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use planner::model::gguf::GgufFile;
 use serde::{Deserialize, Serialize};
 use sim::report::manifest::Manifest;
 use sim::report::write_text;
@@ -22,7 +21,7 @@ use super::cells::{self, Load, Net};
 use super::client::{self, Answer, Question};
 use super::mesh::{Mesh, MeshSpec, Role};
 use super::rows::round;
-use super::{Common, LiveError, Subject, speeds};
+use super::{Common, LiveError, Subject, profiling, speeds};
 use crate::table::csv;
 
 /// The network of these measurements.
@@ -105,7 +104,7 @@ struct Given {
 pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) -> Result<String, LiveError> {
     let other = common.file(&common.other)?;
     progress("profile of this machine with the other model");
-    common.profile(&GgufFile::open(&other)?)?;
+    profiling::profile(common, &other)?;
     let (one, two) = (Role { model: &subject.path, split: true }, Role { model: &other, split: false });
     let scenario = scenario(subject, 5, "")?;
     let roles = [one, one, one, two, two];

@@ -57,6 +57,8 @@ pub struct MeshSpec<'a> {
     pub protocol: Protocol,
     /// More arguments for every process.
     pub more: &'a [String],
+    /// Arguments that say which engine.
+    pub engine: Vec<String>,
 }
 
 /// What one process serves.
@@ -124,10 +126,10 @@ pub struct Mesh {
 
 /// A folder of its own, removed with everything in it.
 #[derive(Debug)]
-struct Home(PathBuf);
+pub(super) struct Home(pub(super) PathBuf);
 
 impl Home {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("meshwright-live-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&path)?;
@@ -245,7 +247,7 @@ impl Mesh {
             };
             command.args(address.map(|address| format!("--join={address}")));
         }
-        command.args(spec.more);
+        command.args(&spec.engine).args(spec.more);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?);
         let spawned = command.spawn();
         let mut child =

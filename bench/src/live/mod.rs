@@ -6,7 +6,7 @@
 //! * [`checks`]: the emulator alone, with plain sockets.
 //! * [`speeds`]: one stream over each number of nodes and each network. [`streams`]: many. [`killing`]: a process that dies.
 //!   [`faults`]: several that die, stand still and are cut off, under load.
-//! * `software`: what hops and steps cost on this machine.
+//! * `profiling`: this machine alone. `software`: what hops and steps cost on this machine.
 //! * `rows`, `figure`: what was measured, as CSV, text and plot.
 
 pub mod cells;
@@ -18,6 +18,7 @@ mod figure;
 pub mod killing;
 pub mod mesh;
 pub mod prediction;
+mod profiling;
 mod rows;
 mod software;
 pub mod speeds;
@@ -26,8 +27,7 @@ pub mod streams;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use node::real::kernels::Level;
-use node::real::profile::{self, Profile, ProfileError};
+use node::real::profile::{Profile, ProfileError};
 use planner::cost::constants::{RING, Software};
 use planner::model::Model;
 use planner::model::gguf::{GgufError, GgufFile};
@@ -37,6 +37,7 @@ use sim::scenario::ScenarioError;
 use self::client::ClientError;
 use self::mesh::{MeshError, MeshSpec, Protocol};
 use self::prediction::PredictionError;
+use self::profiling::EngineName;
 
 /// What `bench live` takes.
 #[derive(Debug, Clone, Args)]
@@ -97,6 +98,12 @@ pub struct Common {
     /// Tokens of each answer.
     #[arg(long, global = true, default_value_t = 128)]
     pub tokens: u32,
+    /// What the processes compute with.
+    #[arg(long, global = true, value_enum, default_value = "cpu")]
+    pub engine: EngineName,
+    /// Where libtorch computes, as `meshwright` takes it.
+    #[arg(long, global = true, default_value = "auto")]
+    pub device: String,
     /// More arguments for every process.
     #[arg(long, global = true, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub more: Vec<String>,
@@ -115,12 +122,6 @@ impl Common {
         if path.exists() { Ok(path) } else { Err(LiveError::NoModel(path)) }
     }
 
-    /// This machine with that model: what was measured before, or measured now and kept among the results.
-    fn profile(&self, file: &GgufFile) -> Result<Profile, ProfileError> {
-        let options = profile::Options::on_cpu(self.threads, Level::best());
-        profile::cached(file, &options, Some(&self.out), self.fresh)
-    }
-
     /// So many processes that serve one model together, cut by the planner, without a network between them.
     fn mesh<'a>(&'a self, model: &'a Path, nodes: u32) -> MeshSpec<'a> {
         MeshSpec {
@@ -133,6 +134,7 @@ impl Common {
             fleet: None,
             profiles: &self.out,
             protocol: self.protocol,
+            engine: profiling::arguments(self),
             more: &self.more,
         }
     }
@@ -184,6 +186,12 @@ pub enum LiveError {
         /// What is wrong with it.
         cause: csv::Error,
     },
+    /// The program that is measured could not say how fast the machine is.
+    #[error("no profile: {0}")]
+    NoProfile(String),
+    /// Its profile could not be had or kept.
+    #[error("no profile: {0}")]
+    Home(std::io::Error),
     /// A process could not be killed.
     #[error("cannot kill a process: {0}")]
     Kill(std::io::Error),
@@ -210,7 +218,7 @@ impl Subject {
         let path = common.file(&common.model)?;
         let file = GgufFile::open(&path)?;
         progress("profile of this machine alone");
-        let profile = common.profile(&file)?;
+        let profile = profiling::profile(common, &path)?;
         let mut subject = Self { shape: file.model()?, path, profile, software: RING };
         subject.software = software::measured(common, &subject, progress)?;
         Ok(subject)

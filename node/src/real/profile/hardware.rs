@@ -27,7 +27,7 @@ pub struct Hardware {
     /// Memory of what computes, bytes; 0 where the system does not say.
     pub memory_bytes: u64,
     /// Whether that is a GPU.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_gpu: bool,
 }
 

@@ -1,6 +1,11 @@
 //! The loop: one heap of events, by time and then by number, so that a seed is a run.
+//!
+//! * `striking`: faults. `hearing`: what members tell, and what is wrong with it. `outcome`: what it came to.
+//! * `directing`: members that are tasks of another world. `serving`: models, requests and clients.
 
 mod directing;
+mod hearing;
+mod outcome;
 pub(super) mod serving;
 mod striking;
 
@@ -9,14 +14,13 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Arc, MutexGuard};
 
 use node::PeerId;
-use node::membership::{
-    Config, Event, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version,
-};
+use node::membership::{Config, Input, Known, Life, Membership, Outputs, Profile, State, Topic, Version};
 
 pub(super) use self::directing::{Ears, Heard};
 
 use self::directing::Hosted;
 use self::serving::{Due, Serving};
+use super::Sabotage;
 use super::faults::{Strike, Ways, strikes};
 use super::hosted::Strait;
 use super::member::{Member, Process};
@@ -26,7 +30,6 @@ use super::spec::{FaultKind, Spec, Start};
 use super::trust::{Keys, Shared, Vault};
 use super::truth::{self, Truth};
 use super::watch::Watch;
-use super::{Outcome, Sabotage};
 use crate::seed::{Draws, Seed};
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -36,8 +39,6 @@ const FIRST_LIFE: u64 = 1_000_000;
 const COLD_NS: f64 = 10.0 * SECOND_NS as f64;
 /// Members begin within this time of a warm start.
 const WARM_NS: f64 = 0.5 * SECOND_NS as f64;
-/// Up to so many members, every item that is believed is looked at.
-const WATCHED_MAX: u32 = 400;
 /// What is said later than this before the end need not be known at the end.
 const GRACE_NS: u64 = 8 * SECOND_NS;
 /// The time at the end that is taken for rest.
@@ -391,91 +392,6 @@ impl World {
         }
     }
 
-    /// A process has told something.
-    fn hear(&mut self, i: u32, event: &Event) {
-        self.note(|| format!("{i} {event:?}"));
-        match event {
-            Event::Refused { .. } => self.refused += 1,
-            Event::Down(peer) if self.is_well(peer.index()) && self.is_well(i) => {
-                let seconds = self.now_ns as f64 / 1e9;
-                self.mourned.push(format!("member {i} took {peer:?} for dead at {seconds:.3} s"));
-            }
-            Event::Distrusted(peer) => {
-                self.exposed.insert((peer.index(), i));
-                if self.liars.contains(&peer.index()) {
-                    return;
-                }
-                let seconds = self.now_ns as f64 / 1e9;
-                self.wronged.push(format!("member {i} no longer believes {peer:?} at {seconds:.3} s"));
-            }
-            Event::Changed(peer, topic) if self.spec.nodes <= WATCHED_MAX => self.inspect(i, *peer, *topic),
-            Event::Up(peer) if self.spec.nodes <= WATCHED_MAX => {
-                Topic::ALL.iter().for_each(|topic| self.inspect(i, *peer, *topic));
-            }
-            _ => {}
-        }
-        self.serving_hears(i, event);
-        let now_ns = self.now_ns;
-        if let Event::Up(peer) = event {
-            self.members[i as usize].found.insert(*peer, now_ns);
-        }
-        let Some(process) = &self.members[i as usize].process else { return };
-        let process = process.look();
-        for watch in &mut self.watches {
-            let subject = PeerId::from_index(watch.subject);
-            watch.hears(i, now_ns, event, |topic| {
-                process.known(subject, topic).map(|known| known.item.version)
-            });
-        }
-        let (done, open) =
-            std::mem::take(&mut self.watches).into_iter().partition(|w: &Watch| w.waiting.is_empty());
-        self.watches = open;
-        self.done.extend::<Vec<Watch>>(done);
-    }
-
-    /// Whether it runs, and everybody could hear it over the last ten seconds. Who lies or has something to say is well.
-    fn is_well(&self, i: u32) -> bool {
-        use FaultKind::{Crash, Lossy, Mute, Partition, Pause};
-        let struck = |strike: &Strike| {
-            if !matches!(strike.kind, Crash | Lossy | Mute | Partition | Pause) {
-                return false;
-            }
-            let is_now = strike.at_ns <= self.now_ns
-                && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
-            let is_all = strike.kind == FaultKind::Partition;
-            is_now && (is_all || strike.nodes.contains(&i))
-        };
-        self.members.get(i as usize).is_some_and(Member::is_there) && !self.strikes.iter().any(struck)
-    }
-
-    /// Whether nothing keeps others from hearing it just now.
-    fn is_audible(&self, i: u32) -> bool {
-        use FaultKind::{Lossy, Mute, Partition, Pause};
-        let struck = |strike: &Strike| {
-            matches!(strike.kind, Lossy | Mute | Partition | Pause)
-                && strike.at_ns <= self.now_ns
-                && strike.until_ns.is_none_or(|until| self.now_ns < until)
-                && (strike.kind == Partition || strike.nodes.contains(&i))
-        };
-        !self.strikes.iter().any(struck)
-    }
-
-    /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
-    fn inspect(&mut self, i: u32, peer: PeerId, topic: Topic) {
-        let Some(process) = &self.members[i as usize].process else { return };
-        let Some(known) = process.look().known(peer, topic).map(Arc::clone) else { return };
-        if !self.vault.look().is_genuine(&known.item) {
-            self.broken
-                .push(format!("forgery: member {i} believes what {peer:?} has not signed ({topic:?})"));
-        }
-        let version = known.item.version;
-        let before = self.members[i as usize].seen.insert((peer, topic as usize), version);
-        if let Some(before) = before.filter(|before| *before > version) {
-            self.broken
-                .push(format!("stale: member {i} went back from {before:?} to {version:?} of {peer:?}"));
-        }
-    }
-
     fn ask(&mut self) {
         let i = (self.choices.bits() % u64::from(self.spec.nodes)) as u32;
         // Zipf by inversion of the continuous law: half of the logarithm is half of the requests.
@@ -527,59 +443,6 @@ impl World {
 
     pub(super) fn is_split(&self) -> bool {
         self.ways.is_split()
-    }
-
-    pub(super) fn outcome(&self) -> Outcome {
-        let living = self.living().count().max(1) as f64;
-        let seconds = self.spec.seconds.min(REST_NS as f64 / 1e9).max(1e-9);
-        let mut timings: Vec<_> = self.done.iter().chain(&self.watches).map(Watch::timing).collect();
-        timings.sort_by(|a, b| a.at_s.total_cmp(&b.at_s).then(a.node.cmp(&b.node)));
-        Outcome {
-            seed: 0,
-            nodes: self.spec.nodes,
-            seconds: self.spec.seconds,
-            packets: self.packets,
-            bytes: self.bytes,
-            rest_bytes_per_s: self.rest.1 as f64 / living / seconds,
-            rest_packets_per_s: self.rest.0 as f64 / living / seconds,
-            peak_bytes_per_s: self.members.iter().map(|m| m.peak_bytes_per_s).max().unwrap_or(0),
-            faults: self.strikes.len(),
-            false_downs: self.mourned.len() as u64,
-            refused: self.refused,
-            distrusted: self.distrusted(),
-            timings,
-            coordinate_error: self.coordinate_error(),
-            serving: self.serving.as_ref().map(|serving| serving.outcome(self.spec.seconds)),
-            violations: Vec::new(),
-        }
-    }
-
-    fn distrusted(&self) -> BTreeMap<u32, u32> {
-        let mut distrusted = BTreeMap::new();
-        for (liar, _) in &self.exposed {
-            *distrusted.entry(*liar).or_default() += 1;
-        }
-        distrusted
-    }
-
-    /// Over pairs that nobody needs to have measured: what a third member says of them.
-    fn coordinate_error(&self) -> Option<(f64, f64)> {
-        let living: Vec<_> = self.living().collect();
-        let (_, judge) = living.first()?;
-        let mut errors = Vec::new();
-        for (k, (a, pa)) in living.iter().enumerate().skip(1) {
-            let (b, pb) = &living[(k * 7 + 3) % living.len()];
-            if a == b || *b == living[0].0 {
-                continue;
-            }
-            let truth = self.members[*a as usize].place.round_trip_ms(&self.members[*b as usize].place) * 1e3;
-            let truth = truth + 2.0 * self.spec.network.jitter_ms * 1e3;
-            let found = judge.round_trip(pa.me(), pb.me());
-            errors.extend(found.map(|found| (found.us - truth).abs() / truth));
-        }
-        errors.sort_by(f64::total_cmp);
-        let at = |share: f64| errors.get(((errors.len() as f64 - 1.0) * share) as usize).copied();
-        Some((at(0.5)?, at(0.9)?))
     }
 }
 
