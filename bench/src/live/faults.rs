@@ -265,8 +265,8 @@ fn foretell(subject: &Subject, fault: Fault, node: usize) -> Result<f64, LiveErr
     let (at, lasts) = ("5 s", LASTS.as_secs());
     let words = match fault {
         Fault::Kill => format!("crash = [\"n{node}\"]"),
-        Fault::Halt => format!("slow = [\"n{node}\"]\nfactor = 1000000"),
-        Fault::CutOff => {
+        // A process that stands still is silent and its streams stay open: from outside it is cut off.
+        Fault::Halt | Fault::CutOff => {
             let others = (0..3).filter(|other| *other != node).map(|other| format!("\"n{other}\""));
             format!("partition = [[\"n{node}\"], [{}]]", others.collect::<Vec<_>>().join(", "))
         }
