@@ -60,9 +60,9 @@ impl Panel<'_> {
         scene.text((self.left + PANEL.0 / 2.0, bottom + 31.0), "members", 11.5, Anchor::Middle, INK);
     }
 
-    fn line(&self, scene: &mut Scene, values: &[f64], paint: Paint) {
-        let points: Vec<(f64, f64)> =
-            self.nodes.iter().zip(values).map(|(n, v)| (self.x(*n), self.y(*v))).collect();
+    fn line(&self, scene: &mut Scene, values: &[Option<f64>], paint: Paint) {
+        let known = self.nodes.iter().zip(values).filter_map(|(n, value)| Some((n, (*value)?)));
+        let points: Vec<(f64, f64)> = known.map(|(n, value)| (self.x(*n), self.y(value))).collect();
         scene.line(&points, paint, 1.6);
         scene.marks.extend(points.into_iter().map(|point| Mark::Dot(point, 3.2, paint)));
     }
@@ -84,22 +84,25 @@ pub(super) fn scene(rows: &[Row]) -> Scene {
     if nodes.is_empty() {
         return scene;
     }
-    let values = |of: fn(&Row) -> f64| -> Vec<f64> { rows.iter().map(of).collect() };
-    let rest = values(|row| row.rest_bytes_per_s);
-    let panel =
-        Panel { left: LEFT, nodes: &nodes, most: above(rest.iter().copied().fold(0.0, f64::max), 100.0) };
+    let values = |of: fn(&Row) -> Option<f64>| -> Vec<Option<f64>> { rows.iter().map(of).collect() };
+    let rest = values(|row| Some(row.rest_bytes_per_s));
+    let panel = Panel {
+        left: LEFT,
+        nodes: &nodes,
+        most: above(rest.iter().flatten().copied().fold(0.0, f64::max), 100.0),
+    };
     panel.frame(&mut scene, "bytes per second that a member sends at rest", 0);
     panel.line(&mut scene, &rest, LINES[2]);
     let lines = [
-        ("crash, all", values(|row| row.crash_all_s)),
-        ("crash, first", values(|row| row.crash_first_s)),
-        ("new member, all", values(|row| row.join_all_s)),
-        ("leave, all", values(|row| row.leave_all_s)),
-        ("changed record, all", values(|row| row.change_all_s)),
+        ("crash, all", values(|row| Some(row.crash_all_s))),
+        ("crash, first", values(|row| Some(row.crash_first_s))),
+        ("new member, all", values(|row| Some(row.join_all_s))),
+        ("leave, all", values(|row| Some(row.leave_all_s))),
+        ("changed record, all", values(|row| Some(row.change_all_s))),
         ("a model's hosts die: load begins", values(|row| row.service_begun_s)),
         ("service is back, load included", values(|row| row.service_back_s)),
     ];
-    let most = lines.iter().flat_map(|(_, values)| values).copied().fold(0.0, f64::max);
+    let most = lines.iter().flat_map(|(_, values)| values.iter().flatten()).copied().fold(0.0, f64::max);
     let panel = Panel { left: LEFT + PANEL.0 + 70.0, nodes: &nodes, most: above(most, 1.0) };
     panel.frame(&mut scene, "seconds until it is known, or service is back", 1);
     let right = panel.left + PANEL.0 + 12.0;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use node::membership::Config;
 use serde::{Deserialize, Serialize};
-use sim::membership::serving::{Kill, Serving};
+use sim::membership::serving::{Kill, Served, Serving};
 use sim::membership::spec::{Demand, Fault, FaultKind, Network, Promise, Spec, Start};
 use sim::membership::{Outcome, run_with};
 use sim::report::manifest::Manifest;
@@ -28,13 +28,16 @@ const END_S: f64 = 60.0;
 const HOSTS_DIE_S: f64 = 25.0;
 const SERVED_S: f64 = 45.0;
 
+/// Of meshes that serve, so many members are run over all seeds, and one seed at least: thousands take many minutes.
+const SERVED_MEMBERS: u64 = 3_000;
+
 /// What `bench membership` takes.
 #[derive(Debug, Clone, Args)]
 pub struct MembershipArgs {
     /// Numbers of members.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 30, 100, 300, 1000, 3000])]
     pub sizes: Vec<u32>,
-    /// Seeds at each size, from 1 on; medians are shown, and the longest of the detections.
+    /// Seeds at each size, from 1 on; medians are shown, and the longest of the detections. Of 3,000 that serve one is run.
     #[arg(long, default_value_t = 3)]
     pub seeds: u64,
     /// Where CSV, figure and manifest go.
@@ -69,12 +72,12 @@ struct Row {
     change_all_s: f64,
     /// The most that one member sent in one second.
     peak_bytes_per_s: u64,
-    /// From the death of all hosts of a model until another machine begins to load it.
-    service_begun_s: f64,
+    /// From the death of all hosts of a model until another machine begins to load it; nothing where it went on in every run.
+    service_begun_s: Option<f64>,
     /// Until it is served again, loading included.
-    service_back_s: f64,
+    service_back_s: Option<f64>,
     /// The longest of the runs.
-    service_back_longest_s: f64,
+    service_back_longest_s: Option<f64>,
 }
 
 /// Runs everything, writes it, and gives the table as text.
@@ -88,12 +91,14 @@ pub fn run(args: &MembershipArgs, progress: &mut impl FnMut(&str)) -> Result<Str
         for seed in 1..=args.seeds.max(1) {
             progress(&format!("{nodes} members, seed {seed}"));
             outcomes.push(run_with(&spec(*nodes), seed, config(), None));
-            progress(&format!("{nodes} members that serve, seed {seed}"));
-            served.push(run_with(&serving(*nodes), seed, Config::default(), None));
+            if seed == 1 || u64::from(*nodes) * seed <= SERVED_MEMBERS {
+                progress(&format!("{nodes} members that serve, seed {seed}"));
+                served.push(run_with(&serving(*nodes), seed, Config::default(), None));
+            }
         }
         rows.push(row(*nodes, &outcomes, &served));
+        write_text(&args.out.join("membership.csv"), &table::csv(&rows))?;
     }
-    write_text(&args.out.join("membership.csv"), &table::csv(&rows))?;
     figure::scene(&rows).save(&args.out, "membership")?;
     Manifest::of_files("membership", &[]).write(&args.out)?;
     Ok(text(&rows))
@@ -163,13 +168,11 @@ fn row(nodes: u32, outcomes: &[Outcome], served: &[Outcome]) -> Row {
     let round = |value: f64| (value * 1e3).round() / 1e3;
     // Where the first member hosts the model too, which is never killed, its service did not end. What was not back within
     // the run has taken that long at least.
-    let ended = |outcome: &&Outcome| {
-        let count = outcome.serving.as_ref().map_or(0, |served| served.served_after_death_s.count);
-        count > 0 || !outcome.violations.is_empty()
-    };
-    let served = || served.iter().filter(ended).filter_map(|outcome| outcome.serving.as_ref());
+    let ended = |served: &&Served| served.served_after_death_s.count > 0 || served.replicas[0] == 0;
+    let served = || served.iter().filter_map(|outcome| outcome.serving.as_ref()).filter(ended);
     let back = |longest: f64| if longest > 0.0 { longest } else { SERVED_S - HOSTS_DIE_S };
     let backs = || served().map(|served| back(served.served_after_death_s.longest));
+    let known = |values: Vec<f64>| (!values.is_empty()).then(|| round(middle(values)));
     Row {
         nodes,
         seeds: outcomes.len() as u64,
@@ -183,9 +186,9 @@ fn row(nodes: u32, outcomes: &[Outcome], served: &[Outcome]) -> Row {
         change_half_s: round(middle(of("change").filter_map(|timing| timing.half_s))),
         change_all_s: round(middle(all("change"))),
         peak_bytes_per_s: outcomes.iter().map(|o| o.peak_bytes_per_s).max().unwrap_or(0),
-        service_begun_s: round(middle(served().map(|served| back(served.begun_after_death_s.longest)))),
-        service_back_s: round(middle(backs())),
-        service_back_longest_s: round(backs().fold(0.0, f64::max)),
+        service_begun_s: known(served().map(|served| back(served.begun_after_death_s.longest)).collect()),
+        service_back_s: known(backs().collect()),
+        service_back_longest_s: backs().max_by(f64::total_cmp).map(round),
     }
 }
 
@@ -193,9 +196,10 @@ fn text(rows: &[Row]) -> String {
     let mut text =
         "members   B/s at rest   crash: first   all   join: all   leave: all   change: half   all   service: begun   back\n"
             .to_owned();
+    let shown = |value: Option<f64>| value.map_or("-".into(), |seconds| format!("{seconds:.2} s"));
     for row in rows {
         text += &format!(
-            "{:7} {:13.0} {:12.2} s {:4.2} s {:8.2} s {:10.2} s {:12.2} s {:4.2} s {:12.2} s {:4.2} s\n",
+            "{:7} {:13.0} {:12.2} s {:4.2} s {:8.2} s {:10.2} s {:12.2} s {:4.2} s {:>14} {:>6}\n",
             row.nodes,
             row.rest_bytes_per_s,
             row.crash_first_s,
@@ -204,8 +208,8 @@ fn text(rows: &[Row]) -> String {
             row.leave_all_s,
             row.change_half_s,
             row.change_all_s,
-            row.service_begun_s,
-            row.service_back_s
+            shown(row.service_begun_s),
+            shown(row.service_back_s)
         );
     }
     text
