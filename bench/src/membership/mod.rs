@@ -28,18 +28,18 @@ const END_S: f64 = 60.0;
 const HOSTS_DIE_S: f64 = 25.0;
 const SERVED_S: f64 = 45.0;
 
-/// Of meshes that serve, so many members are run over all seeds, and one seed at least: thousands take many minutes.
-const SERVED_MEMBERS: u64 = 3_000;
-
 /// What `bench membership` takes.
 #[derive(Debug, Clone, Args)]
 pub struct MembershipArgs {
     /// Numbers of members.
     #[arg(long, value_delimiter = ',', default_values_t = [10, 30, 100, 300, 1000, 3000])]
     pub sizes: Vec<u32>,
-    /// Seeds at each size, from 1 on; medians are shown, and the longest of the detections. Of 3,000 that serve one is run.
+    /// Seeds at each size, from 1 on; medians are shown, and the longest of the detections.
     #[arg(long, default_value_t = 3)]
     pub seeds: u64,
+    /// The largest mesh that is run with models to serve as well: of thousands it takes many minutes.
+    #[arg(long, default_value_t = 1000)]
+    pub served: u32,
     /// Where CSV, figure and manifest go.
     #[arg(long, default_value = "results/membership")]
     pub out: PathBuf,
@@ -72,7 +72,8 @@ struct Row {
     change_all_s: f64,
     /// The most that one member sent in one second.
     peak_bytes_per_s: u64,
-    /// From the death of all hosts of a model until another machine begins to load it; nothing where it went on in every run.
+    /// From the death of all hosts of a model until another machine begins to load it; nothing where it went on
+    /// in every run, or was not run.
     service_begun_s: Option<f64>,
     /// Until it is served again, loading included.
     service_back_s: Option<f64>,
@@ -91,7 +92,7 @@ pub fn run(args: &MembershipArgs, progress: &mut impl FnMut(&str)) -> Result<Str
         for seed in 1..=args.seeds.max(1) {
             progress(&format!("{nodes} members, seed {seed}"));
             outcomes.push(run_with(&spec(*nodes), seed, config(), None));
-            if seed == 1 || u64::from(*nodes) * seed <= SERVED_MEMBERS {
+            if *nodes <= args.served {
                 progress(&format!("{nodes} members that serve, seed {seed}"));
                 served.push(run_with(&serving(*nodes), seed, Config::default(), None));
             }
@@ -224,7 +225,7 @@ mod tests {
     #[test]
     fn a_small_mesh_is_measured_and_drawn() {
         let out = tempfile::tempdir().unwrap();
-        let args = MembershipArgs { sizes: vec![4, 9], seeds: 1, out: out.path().to_owned() };
+        let args = MembershipArgs { sizes: vec![4, 9], seeds: 1, served: 9, out: out.path().to_owned() };
         let text = run(&args, &mut |_| {}).unwrap();
         assert_eq!(text.lines().count(), 3);
         for file in ["membership.csv", "membership.png", "membership.svg", "manifest.json"] {
