@@ -11,6 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use planner::model::gguf::GgufFile;
 use serde::{Deserialize, Serialize};
 use sim::report::manifest::Manifest;
 use sim::report::write_text;
@@ -104,7 +105,7 @@ struct Given {
 pub fn run(common: &Common, subject: &Subject, progress: &mut impl FnMut(&str)) -> Result<String, LiveError> {
     let other = common.file(&common.other)?;
     progress("profile of this machine with the other model");
-    profiling::profile(common, &other)?;
+    profiling::profile(common, &GgufFile::open(&other)?)?;
     let (one, two) = (Role { model: &subject.path, split: true }, Role { model: &other, split: false });
     let scenario = scenario(subject, 5, "")?;
     let roles = [one, one, one, two, two];

@@ -302,15 +302,24 @@ impl Drop for Mesh {
 }
 
 /// Copies the profiles in one folder into another.
-fn hand_over(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn hand_over(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::create_dir_all(to)?;
-    for entry in std::fs::read_dir(from)? {
-        let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("profile-") {
-            std::fs::copy(from.join(&name), to.join(&name))?;
-        }
+    for profile in profiles(from)? {
+        std::fs::copy(&profile, to.join(profile.file_name().unwrap_or_default()))?;
     }
     Ok(())
+}
+
+/// The profiles in a folder.
+pub(super) fn profiles(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("profile-") {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }
 
 /// Source: proc(5), fields 14 and 15 of `stat`, in ticks of 10 ms.

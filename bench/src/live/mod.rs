@@ -218,7 +218,7 @@ impl Subject {
         let path = common.file(&common.model)?;
         let file = GgufFile::open(&path)?;
         progress("profile of this machine alone");
-        let profile = profiling::profile(common, &path)?;
+        let profile = profiling::profile(common, &file)?;
         let mut subject = Self { shape: file.model()?, path, profile, software: RING };
         subject.software = software::measured(common, &subject, progress)?;
         Ok(subject)

@@ -9,7 +9,7 @@ use node::real::kernels::Level;
 use node::real::profile::{self, Profile};
 use planner::model::gguf::GgufFile;
 
-use super::mesh::Home;
+use super::mesh::{Home, hand_over, profiles};
 use super::{Common, LiveError};
 
 /// What the processes compute with.
@@ -23,16 +23,15 @@ pub enum EngineName {
 }
 
 /// What was measured before, or measured now and kept among the results.
-pub(super) fn profile(common: &Common, path: &Path) -> Result<Profile, LiveError> {
-    let file = GgufFile::open(path)?;
+pub(super) fn profile(common: &Common, file: &GgufFile) -> Result<Profile, LiveError> {
     if common.engine == EngineName::Cpu {
         let options = profile::Options::on_cpu(common.threads, Level::best());
-        return Ok(profile::cached(&file, &options, Some(&common.out), common.fresh)?);
+        return Ok(profile::cached(file, &options, Some(&common.out), common.fresh)?);
     }
     let model = file.model()?.name;
     match kept(common, &model).filter(|_| !common.fresh) {
         Some(kept) => Ok(kept),
-        None => measured(common, path),
+        None => measured(common, file.first_part()),
     }
 }
 
@@ -44,14 +43,6 @@ pub(super) fn arguments(common: &Common) -> Vec<String> {
     }
 }
 
-/// Profiles among the results.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let all = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let is_profile =
-        |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("profile-"));
-    all.filter(is_profile).collect()
-}
-
 /// The one of libtorch with that model and so many threads.
 fn kept(common: &Common, model: &str) -> Option<Profile> {
     let read = |path: &PathBuf| -> Option<Profile> {
@@ -61,7 +52,7 @@ fn kept(common: &Common, model: &str) -> Option<Profile> {
         let key = &profile.key;
         key.model == model && key.threads == common.threads && key.level.starts_with("libtorch")
     };
-    files(&common.out).iter().filter_map(read).find(fits)
+    profiles(&common.out).ok()?.iter().filter_map(read).find(fits)
 }
 
 /// Asks the program, which keeps what it measures in a home: from there it goes among the results.
@@ -73,10 +64,6 @@ fn measured(common: &Common, path: &Path) -> Result<Profile, LiveError> {
     let output = command.output().map_err(LiveError::Home)?;
     let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let profile = serde_json::from_slice(&output.stdout).map_err(|_| LiveError::NoProfile(said()))?;
-    std::fs::create_dir_all(&common.out).map_err(LiveError::Home)?;
-    for file in files(&home.0.join("profiles")) {
-        let name = file.file_name().unwrap_or_default();
-        std::fs::copy(&file, common.out.join(name)).map_err(LiveError::Home)?;
-    }
+    hand_over(&home.0.join("profiles"), &common.out).map_err(LiveError::Home)?;
     Ok(profile)
 }

@@ -6,7 +6,6 @@ use node::PeerId;
 use node::membership::{Event, Topic};
 
 use super::{SECOND_NS, World};
-use crate::membership::faults::Strike;
 use crate::membership::member::Member;
 use crate::membership::spec::FaultKind;
 use crate::membership::watch::Watch;
@@ -60,28 +59,24 @@ impl World {
     /// Whether it runs, and everybody could hear it over the last ten seconds. Who lies or has something to say is well.
     fn is_well(&self, i: u32) -> bool {
         use FaultKind::{Crash, Lossy, Mute, Partition, Pause};
-        let struck = |strike: &Strike| {
-            if !matches!(strike.kind, Crash | Lossy | Mute | Partition | Pause) {
-                return false;
-            }
-            let is_now = strike.at_ns <= self.now_ns
-                && strike.until_ns.is_none_or(|until| self.now_ns < until + 10 * SECOND_NS);
-            let is_all = strike.kind == FaultKind::Partition;
-            is_now && (is_all || strike.nodes.contains(&i))
-        };
-        self.members.get(i as usize).is_some_and(Member::is_there) && !self.strikes.iter().any(struck)
+        let is_struck = self.is_struck(i, &[Crash, Lossy, Mute, Partition, Pause], 10 * SECOND_NS);
+        self.members.get(i as usize).is_some_and(Member::is_there) && !is_struck
     }
 
     /// Whether nothing keeps others from hearing it just now.
     pub(super) fn is_audible(&self, i: u32) -> bool {
         use FaultKind::{Lossy, Mute, Partition, Pause};
-        let struck = |strike: &Strike| {
-            matches!(strike.kind, Lossy | Mute | Partition | Pause)
+        !self.is_struck(i, &[Lossy, Mute, Partition, Pause], 0)
+    }
+
+    /// Whether a fault of these kinds strikes it, or ended less than `within_ns` ago. A partition strikes all.
+    fn is_struck(&self, i: u32, kinds: &[FaultKind], within_ns: u64) -> bool {
+        self.strikes.iter().any(|strike| {
+            kinds.contains(&strike.kind)
                 && strike.at_ns <= self.now_ns
-                && strike.until_ns.is_none_or(|until| self.now_ns < until)
-                && (strike.kind == Partition || strike.nodes.contains(&i))
-        };
-        !self.strikes.iter().any(struck)
+                && strike.until_ns.is_none_or(|until| self.now_ns < until + within_ns)
+                && (strike.kind == FaultKind::Partition || strike.nodes.contains(&i))
+        })
     }
 
     /// What a process believes must have been signed by its owner, and must not be older than what it believed before.
