@@ -84,7 +84,11 @@ impl Assigner {
         if there + self.rivals(now, id, &all, may_evict, &rank, Intent::Claims) >= missing.wanted {
             return self.give_up(now, model);
         }
-        let confirmed = since.after(self.config.confirm(self.board.seats.len()));
+        // Where more than one came forward, those behind may have heard of this machine too late, and load already: that
+        // is heard by the end of a second time. Where somebody waits for an answer, nobody waits for that.
+        let is_contested = missing.sign == Sign::Hot && all[id as usize].claimed > 1;
+        let confirm = self.config.confirm(self.board.seats.len()) * if is_contested { 2 } else { 1 };
+        let confirmed = since.after(confirm);
         if confirmed > now {
             return self.call_at(confirmed);
         }
@@ -304,6 +308,15 @@ impl Assigner {
         self.call_at(now.after(self.config.confirm(self.board.seats.len())));
     }
 
+    /// When this machine took a model last, or started.
+    fn taken_last(&self) -> Instant {
+        let taken = self.services.values().filter_map(|service| match service.phase {
+            Phase::Serving { since } | Phase::Loading { since, .. } => Some(since),
+            Phase::Claiming { .. } | Phase::Leaving { .. } | Phase::Enlisted { .. } => None,
+        });
+        taken.chain([self.started]).max().unwrap_or(self.started)
+    }
+
     /// From when on it is this machine's turn to claim the model; `None` where it is not at all.
     fn turn(
         &mut self,
@@ -328,6 +341,7 @@ impl Assigner {
         let loading = self.loading_time(model);
         let settled = match missing.sign {
             Sign::Unserved => self.started.after(self.config.settle_asked),
+            Sign::Hot if rank.0 == 2 => self.taken_last().after(self.config.keep),
             _ => self.started.after(self.config.settle),
         };
         let lasting = match missing.sign {

@@ -38,6 +38,9 @@ pub struct Config {
     pub hot_rest: Duration,
     /// After a replica has come or gone, load must have spread for this long before the next comes for it.
     pub spread: Duration,
+    /// A machine that has taken a model makes no room for a hot one for this long: others can, and who gives up what it
+    /// has just loaded has loaded it in vain.
+    pub keep: Duration,
     /// Use must have been low this long before a replica steps back.
     pub cool_rest: Duration,
     /// A replica stays at least so long, and four times the time that loading it took.
@@ -72,6 +75,7 @@ impl Default for Config {
             cool: 0.4,
             hot_rest: seconds(3),
             spread: seconds(10),
+            keep: seconds(60),
             cool_rest: seconds(120),
             stay: seconds(120),
             warm: 2,

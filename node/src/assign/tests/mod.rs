@@ -315,6 +315,21 @@ fn hosts_that_are_busy_get_help_and_it_goes_when_it_is_quiet() {
 }
 
 #[test]
+fn who_has_just_taken_a_model_makes_no_room_for_a_hot_one() {
+    // Both have the model that will be hot; the first has a larger one as well, and takes that first.
+    let profiles = vec![profile(24, &[("a", 17), ("hot", 16)]), profile(24, &[("hot", 16)])];
+    let mut mesh = Mesh::new(profiles);
+    mesh.run(15.0);
+    assert_eq!((mesh.servers("a"), mesh.servers("hot")), (vec![0], vec![1]));
+    mesh.busy(&[1], 8);
+    mesh.demand.insert("hot".into(), 5.0);
+    mesh.run(45.0);
+    assert_eq!(mesh.servers("hot"), [1], "what it has just loaded is given up: {:?}", mesh.actions);
+    mesh.run(40.0);
+    assert_eq!(mesh.servers("hot"), [0, 1], "help comes in the end: {:?}", mesh.actions);
+}
+
+#[test]
 fn what_its_owner_chose_is_never_given_up() {
     let mut profiles = vec![profile(24, &[("a", 16), ("b", 16)])];
     profiles.push(profile(24, &[("c", 4)]));

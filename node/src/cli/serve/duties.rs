@@ -118,8 +118,7 @@ impl Meshed {
         }
         let since = *seen.silent.entry(model.to_owned()).or_insert(now);
         if now.since(since) >= SILENT && ring.node().sessions() > 0 {
-            hosts.iter().for_each(|host| assigner.failed(now, *host, model));
-            assigner.wanted(now, model);
+            hold_against(assigner, now, model, &hosts);
         }
     }
 
@@ -131,8 +130,7 @@ impl Meshed {
         let mut all = self.missed();
         all.retain(is_missed);
         for (model, _) in all.iter().filter(|(_, missed)| now.since(missed.since) >= SILENT) {
-            self.who_says(model).iter().for_each(|host| assigner.failed(now, *host, model));
-            assigner.wanted(now, model);
+            hold_against(assigner, now, model, &self.who_says(model));
         }
     }
 
@@ -210,6 +208,12 @@ impl Meshed {
         }
         seen.plans.retain(|model, _| rings.iter().any(|ring| ring.name() == model));
     }
+}
+
+/// Who asked these hosts for the model has waited in vain.
+fn hold_against(assigner: &mut Assigner, now: Instant, model: &str, hosts: &[PeerId]) {
+    hosts.iter().for_each(|host| assigner.failed(now, *host, model));
+    assigner.wanted(now, model);
 }
 
 /// Tells the assigner what is new of the members.

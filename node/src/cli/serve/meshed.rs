@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use super::attending::Attending;
 use super::ring::{Parts, Ring, Wanted, kv_bytes};
 use super::{Opened, Serve};
 use crate::assign::{Assigner, Config};
@@ -19,14 +20,14 @@ use crate::cli::loading;
 use crate::clock::{Clock as _, Instant, TokioClock};
 use crate::ids::PeerId;
 use crate::membership::Fingerprint;
-use crate::real::p2p::{HeaderError, Net};
+use crate::real::p2p::Net;
 
 /// Models in which a node takes part at once.
-const RINGS_MAX: usize = 32;
-/// A model whose header could not be had is asked for again after so long.
-const RETRY: Duration = Duration::from_secs(5);
-/// A model that nobody hosts any more is kept in mind so long.
-const FORGOTTEN: Duration = Duration::from_secs(60);
+pub(super) const RINGS_MAX: usize = 32;
+/// How long a machine's start waits for models that its owner has chosen: loading a large one from a slow disk takes long.
+const OWN_WITHIN: Duration = Duration::from_secs(900);
+/// The same for models of others, who may never do as they say.
+const OTHERS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A model on this machine's disk.
 pub(super) struct Own {
@@ -36,10 +37,7 @@ pub(super) struct Own {
     pub(super) is_pinned: bool,
 }
 
-type Rings = BTreeMap<Fingerprint, Arc<Ring>>;
-
-/// Models, their names, and who hosts them.
-type Hosted = BTreeMap<Fingerprint, (String, Vec<PeerId>)>;
+pub(super) type Rings = BTreeMap<Fingerprint, Arc<Ring>>;
 
 /// A running node.
 pub(super) struct Meshed {
@@ -48,14 +46,14 @@ pub(super) struct Meshed {
     asked: Serve,
     home: PathBuf,
     /// Models on this machine's disk.
-    own: BTreeMap<Fingerprint, Own>,
+    pub(super) own: BTreeMap<Fingerprint, Own>,
     rings: Mutex<Rings>,
     /// Somebody's part in a model began or ended.
     pub(super) changed: Notify,
     /// Which of its models this machine serves.
     pub(super) assigner: Mutex<Assigner>,
     /// Why the disk takes no model's header.
-    full: Mutex<Option<String>>,
+    pub(super) full: Mutex<Option<String>>,
     /// Models that were asked for, that somebody says it serves, and in which this node could not take part.
     missed: Mutex<BTreeMap<String, Missed>>,
 }
@@ -103,7 +101,7 @@ impl Meshed {
     /// Follows the mesh, what is hosted by whom, and tells it what this node does, until what this gives is dropped.
     pub(super) fn follow(self: &Arc<Self>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        tasks.spawn(Arc::clone(self).attend());
+        tasks.spawn(Attending::new(Arc::clone(self)).run());
         tasks.spawn(Arc::clone(self).work());
         tasks
     }
@@ -126,7 +124,7 @@ impl Meshed {
         data_encoding::HEXLOWER.encode(&own.0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rings> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Rings> {
         self.rings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -157,7 +155,7 @@ impl Meshed {
     }
 
     /// Takes part in a model, with layers where the weights are here.
-    fn take_part(&self, name: String, opened: &Opened) -> Result<(), Failure> {
+    pub(super) fn take_part(&self, name: String, opened: &Opened) -> Result<(), Failure> {
         let fingerprint = opened.fingerprint;
         let id = self.id(&name, &fingerprint);
         let parts = parts(&self.asked, opened, id, self.own.get(&fingerprint))?;
@@ -184,10 +182,14 @@ impl Meshed {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns when every model of this machine's serves, or when that must wait for other machines, or has failed.
+    /// Returns when every model that is known serves, or when that must wait for other machines, or has failed, or takes
+    /// too long.
     pub(super) async fn until_settled(&self) {
+        let now = self.clock.now();
         for ring in self.rings() {
-            ring.until_settled().await;
+            let within = if ring.is_pinned { OWN_WITHIN } else { OTHERS_WITHIN };
+            // What it is then is said of it.
+            let _ = self.clock.timeout_at(now.after(within), ring.until_settled()).await;
         }
     }
 
@@ -235,114 +237,6 @@ impl Meshed {
         }
         while leaving.join_next().await.is_some() {}
         self.net.leave().await;
-    }
-
-    /// Takes part in what others host, and no longer in what nobody does.
-    async fn attend(self: Arc<Self>) {
-        let mut roster = self.net.roster();
-        let mut state = self.net.state();
-        let mut idle = BTreeMap::new();
-        loop {
-            for ring in self.rings() {
-                roster.read(|roster| ring.see(roster));
-            }
-            let hosted = self.hosted();
-            self.forget(&hosted, &mut idle);
-            let missing = self.missing(hosted);
-            let is_retry = !missing.is_empty();
-            for (fingerprint, (name, hosts)) in missing {
-                if self.lock().len() >= RINGS_MAX {
-                    continue;
-                }
-                match self.own.get(&fingerprint) {
-                    Some(own) => {
-                        if let Err(why) = self.take_own(&own.name) {
-                            tracing::warn!("{why}");
-                        }
-                    }
-                    None => self.borrow(fingerprint, name, hosts).await,
-                }
-            }
-            let pause = if is_retry { RETRY } else { FORGOTTEN };
-            let news = async {
-                tokio::select! {
-                    biased;
-                    changed = roster.changed() => changed,
-                    changed = state.changed() => changed,
-                }
-            };
-            if self.clock.timeout_at(self.clock.now().after(pause), news).await == Ok(false) {
-                return;
-            }
-        }
-    }
-
-    /// The models that living members host, their names, and by whom.
-    fn hosted(&self) -> Hosted {
-        let mut hosted = Hosted::new();
-        self.net.roster().read(|roster| {
-            for member in roster.others().filter(|member| member.alive) {
-                for offer in member.profile.models.iter().filter(|offer| member.hosts(&offer.name)) {
-                    let (_, hosts) =
-                        hosted.entry(offer.fingerprint).or_insert_with(|| (offer.name.clone(), Vec::new()));
-                    hosts.push(member.peer);
-                }
-            }
-        });
-        hosted
-    }
-
-    /// Those in which this node does not take part, and that it can ask for.
-    fn missing(&self, mut hosted: Hosted) -> Hosted {
-        let connected = self.net.state().read(|state| state.members.clone());
-        let rings = self.lock();
-        hosted.retain(|fingerprint, (_, hosts)| {
-            hosts.retain(|host| connected.contains(host));
-            let is_to_be_had = !hosts.is_empty() || self.own.contains_key(fingerprint);
-            !rings.contains_key(fingerprint) && is_to_be_had
-        });
-        hosted
-    }
-
-    /// Drops models of others that nobody has hosted for a while.
-    fn forget(&self, hosted: &Hosted, idle: &mut BTreeMap<Fingerprint, Instant>) {
-        let now = self.clock.now();
-        let mut rings = self.lock();
-        idle.retain(|fingerprint, _| rings.contains_key(fingerprint) && !hosted.contains_key(fingerprint));
-        let before = rings.len();
-        rings.retain(|fingerprint, ring| {
-            if hosted.contains_key(fingerprint) || self.hosts(ring.name()) {
-                return true;
-            }
-            let since = *idle.entry(*fingerprint).or_insert(now);
-            now.since(since) < FORGOTTEN || ring.node().sessions() > 0
-        });
-        if rings.len() != before {
-            self.changed.notify_waiters();
-        }
-    }
-
-    /// Fetches all but the weights of a model from one of its hosts, and takes part in it.
-    async fn borrow(&self, fingerprint: Fingerprint, name: String, hosts: Vec<PeerId>) {
-        for host in hosts {
-            let header = self.net.header(host, fingerprint, &self.home.join("headers")).await;
-            let taken = header.map_err(|why| {
-                let words = format!("{name}: {why}");
-                if matches!(why, HeaderError::Disk { .. }) {
-                    *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(words.clone());
-                    self.changed.notify_waiters();
-                }
-                words
-            });
-            let taken = taken.and_then(|path| {
-                let opened = Opened::open(&path).map_err(|why| why.to_string())?;
-                self.take_part(name.clone(), &opened).map_err(|why| why.to_string())
-            });
-            match taken {
-                Ok(()) => return,
-                Err(why) => tracing::warn!("{why}"),
-            }
-        }
     }
 }
 

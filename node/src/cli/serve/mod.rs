@@ -6,6 +6,7 @@
 //! * `screen`: what is said when it is up. `ending`: Ctrl-C. `log`: the log.
 
 mod asked;
+mod attending;
 mod desk;
 mod duties;
 mod ending;
@@ -244,6 +245,7 @@ async fn run(prepared: Prepared) -> Result<(), Failure> {
     let profile = profile(&prepared)?;
     let Prepared { asked, home, net, own, stands_by, .. } = prepared;
     let net = Net::start(net, profile)?;
+    net.listens().await;
     if let Some(questions) = net.questions() {
         server = server.with_guests(questions);
     }

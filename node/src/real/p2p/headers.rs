@@ -14,7 +14,7 @@ use planner::model::gguf::GgufFile;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::compat::FuturesAsyncReadCompatExt as _;
 
-use super::for_members;
+use super::arriving::for_members;
 use super::state::Shared;
 use super::ways::Arrivals;
 use crate::ids::PeerId;

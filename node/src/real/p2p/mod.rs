@@ -7,6 +7,7 @@
 //! * `swarm`: connections, on a thread of their own, and `calling`. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
 //!   looked at.
 
+mod arriving;
 mod calling;
 mod choosing;
 mod company;
@@ -30,11 +31,10 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
+use tokio_util::compat::Compat;
 
 pub use self::choosing::Figures;
 pub use self::headers::HeaderError;
@@ -43,22 +43,20 @@ pub use self::state::{Connection, NetState};
 
 use self::company::{Company, Own};
 use self::headers::Files;
-use self::identity::{Key, our_name};
+use self::identity::Key;
 use self::invite::{Invite, MeshKey};
-use self::meeting::Ended;
 use self::moving::Lines;
 use self::roster::Roster;
 use self::state::Shared;
-use self::streams::{INCOMING_MAX, Incoming, P2p, REFUSED_MAX, Received};
-use self::swarm::{Driver, Order};
-use self::ways::{Arrivals, Way};
+use self::streams::{INCOMING_MAX, P2p, REFUSED_MAX, Received};
+use self::swarm::Driver;
+use self::ways::Way;
 use crate::clock::{Clock as _, TokioClock};
 use crate::demand::DemandMap;
 use crate::gossip::Said;
 use crate::ids::PeerId;
 use crate::membership::{ADDRESSES_MAX, Fingerprint, Profile, State};
 use crate::switch::{Branch, Switch};
-use crate::transport::Lane;
 use crate::wire::Channel;
 
 /// What a node tells others of where it listens.
@@ -112,6 +110,8 @@ pub enum NetError {
 /// A stream over which somebody asks the API, in HTTP.
 pub type Question = (PeerId, Compat<libp2p::Stream>);
 
+/// Opening a port takes no longer, unless the network is down.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 /// Such streams that wait to be taken.
 const QUESTIONS_MAX: usize = 64;
 
@@ -168,6 +168,16 @@ impl Net {
     /// How the network is, now and as it changes.
     pub fn state(&self) -> News<NetState> {
         News::new(&self.transport.shared.state)
+    }
+
+    /// Waits until it is known where this node listens: before, an invitation names no address.
+    pub async fn listens(&self) {
+        let shared = &self.transport.shared;
+        let mut state = self.state();
+        let opened = state.until(|state| state.opening.is_empty());
+        if shared.within(OPEN_WITHIN, opened).await.is_err() {
+            tracing::warn!("it is not known yet where this node listens");
+        }
     }
 
     /// Who is in the mesh, now and as it changes.
@@ -294,9 +304,10 @@ struct Up {
 fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driver, Tasks), NetError> {
     let NetConfig { key, mesh, listen, join, remembered, announce, mdns, only, frame_bytes } = config;
     let mut swarm = swarm::build(&key, mdns).map_err(NetError::Setup)?;
+    let mut opening = Vec::new();
     for address in listen {
         let listening = swarm.listen_on(address.clone());
-        listening.map_err(|why| NetError::Listen { address, why: root(&why) })?;
+        opening.push(listening.map_err(|why| NetError::Listen { address, why: root(&why) })?);
     }
     #[expect(clippy::disallowed_methods, reason = "the network's own clock begins here")]
     let clock = TokioClock::new(tokio::time::Instant::now(), 1);
@@ -312,14 +323,14 @@ fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driv
         lines: Lines::default(),
         roster: watch::Sender::new(Roster::new(key.peer(), profile.clone())),
         own: watch::Sender::new(Own { profile, state: State::default() }),
-        state: watch::Sender::new(NetState::default()),
+        state: watch::Sender::new(NetState { opening, ..NetState::default() }),
         received: Received::default(),
         refused: refusals,
     });
     let (order, orders) = mpsc::channel(64);
     let (queue, incoming) = mpsc::channel(INCOMING_MAX);
     let (asked, questions) = mpsc::channel(QUESTIONS_MAX);
-    let tasks = listen_to(&shared, &order, &queue, &asked, files)
+    let tasks = arriving::take(&shared, &order, &queue, &asked, files)
         .map_err(|_| NetError::Setup("a protocol is spoken twice".into()))?
         .into_iter()
         .chain([
@@ -343,36 +354,6 @@ fn set_up(config: NetConfig, profile: Profile, files: Files) -> Result<(Up, Driv
     ))
 }
 
-/// Takes the streams of every protocol.
-fn listen_to(
-    shared: &Arc<Shared>,
-    order: &mpsc::Sender<Order>,
-    queue: &mpsc::Sender<Incoming>,
-    asked: &mpsc::Sender<Question>,
-    files: Files,
-) -> Result<Tasks, libp2p_stream::AlreadyRegistered> {
-    let (mut tasks, doors) = (Tasks::new(), &shared.doors);
-    for lane in Lane::ALL {
-        let streams = doors.accept(&streams::protocol(lane))?;
-        let made = move |peer, stream| (peer, lane, stream);
-        tasks.push(tokio::spawn(sort(Arc::clone(shared), streams, queue.clone(), is_member, made)));
-    }
-    let questions = doors.accept(&guest::ASKING)?;
-    let made = |peer, stream: libp2p::Stream| (peer, stream.compat());
-    tasks.push(tokio::spawn(sort(Arc::clone(shared), questions, asked.clone(), may_ask, made)));
-    let meetings = doors.accept(&meeting::MEETING)?;
-    tasks.push(tokio::spawn(meet(Arc::clone(shared), meetings, order.clone())));
-    let probes = doors.accept(&probing::PROBING)?;
-    tasks.push(tokio::spawn(probing::answer(Arc::clone(shared), probes)));
-    let decisions = doors.accept(&choosing::CHOOSING)?;
-    tasks.push(tokio::spawn(choosing::agree(Arc::clone(shared), decisions, order.clone())));
-    let moving = doors.accept(&moving::MOVING)?;
-    tasks.push(tokio::spawn(moving::take(Arc::clone(shared), moving)));
-    let wanted = doors.accept(&headers::HEADERS)?;
-    tasks.push(tokio::spawn(headers::answer(Arc::clone(shared), wanted, files)));
-    Ok(tasks)
-}
-
 /// What is behind an error: those around it only say that there was one.
 fn root(error: &dyn std::error::Error) -> String {
     let mut last = error;
@@ -381,92 +362,6 @@ fn root(error: &dyn std::error::Error) -> String {
     }
     let said = last.to_string();
     if said.trim().is_empty() { "the system does not say why".into() } else { said }
-}
-
-/// Streams of peers that have not proved yet that they are members: they may be doing so just now.
-const UNPROVED_MAX: usize = 64;
-
-/// Hands streams of those that `may` open them to the node, as `made` makes them. Others' are dropped.
-async fn sort<T: Send + 'static>(
-    shared: Arc<Shared>,
-    mut streams: Arrivals,
-    queue: mpsc::Sender<T>,
-    may: fn(&NetState, &PeerId) -> bool,
-    made: impl Fn(PeerId, libp2p::Stream) -> T + Copy + Send + 'static,
-) {
-    let mut unproved = tokio::task::JoinSet::new();
-    while let Some((peer, _, stream)) = streams.next().await {
-        let Some(peer) = our_name(&peer) else { continue };
-        while unproved.try_join_next().is_some() {}
-        if may(&shared.state.borrow(), &peer) {
-            hand_over(&queue, peer, made(peer, stream));
-        } else if unproved.len() < UNPROVED_MAX {
-            let (shared, queue) = (Arc::clone(&shared), queue.clone());
-            unproved.spawn(async move {
-                let mut state = shared.state.subscribe();
-                let proved = async { state.wait_for(|state| may(state, &peer)).await.is_ok() };
-                if shared.within(meeting::HELLO_WITHIN, proved).await == Ok(true) {
-                    hand_over(&queue, peer, made(peer, stream));
-                }
-            });
-        }
-    }
-}
-
-fn hand_over<T>(queue: &mpsc::Sender<T>, peer: PeerId, stream: T) {
-    if queue.try_send(stream).is_err() {
-        tracing::warn!(?peer, "more streams than this node takes at once");
-    }
-}
-
-fn is_member(state: &NetState, peer: &PeerId) -> bool {
-    state.members.contains(peer)
-}
-
-fn may_ask(state: &NetState, peer: &PeerId) -> bool {
-    state.members.contains(peer) || state.guests.contains(peer)
-}
-
-/// Works on members' streams, `most` of them at once and each for so long at most. Others' are dropped.
-async fn for_members<F>(
-    shared: Arc<Shared>,
-    mut streams: Arrivals,
-    most: usize,
-    within: Duration,
-    work: impl Fn(Compat<libp2p::Stream>) -> F,
-) where
-    F: Future + Send + 'static,
-{
-    let mut working = tokio::task::JoinSet::new();
-    while let Some((peer, _, stream)) = streams.next().await {
-        while working.try_join_next().is_some() {}
-        let is_member = our_name(&peer).is_some_and(|peer| shared.is_member(peer));
-        if is_member && working.len() < most {
-            let (shared, work) = (Arc::clone(&shared), work(stream.compat()));
-            working.spawn(async move {
-                let _ = shared.within(within, work).await;
-            });
-        }
-    }
-}
-
-/// Meetings that may be under way at once.
-const MEETINGS_MAX: usize = 8192;
-
-async fn meet(shared: Arc<Shared>, mut streams: Arrivals, order: mpsc::Sender<Order>) {
-    let mut meetings = tokio::task::JoinSet::new();
-    while let Some((peer, _, stream)) = streams.next().await {
-        while meetings.try_join_next().is_some() {}
-        let Some(peer) = our_name(&peer).filter(|_| meetings.len() < MEETINGS_MAX) else { continue };
-        let (shared, order) = (Arc::clone(&shared), order.clone());
-        meetings.spawn(async move {
-            let ended = meeting::hear(shared, peer, stream).await;
-            if let Ended::Refused(_) | Ended::Garbage(_) = ended {
-                tracing::warn!(?peer, "{ended}");
-                let _ = order.send(Order::CutOff(peer)).await;
-            }
-        });
-    }
 }
 
 /// Keeps the addresses in this node's profile up to date.

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
+use super::arriving::for_members;
 use super::choosing::{self, Both, Figures};
-use super::for_members;
 use super::identity::their_name;
 use super::state::{Connection, Shared};
 use super::swarm::Order;

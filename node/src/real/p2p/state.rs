@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use libp2p::core::transport::ListenerId;
 use libp2p::{Multiaddr, StreamProtocol};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -43,6 +44,8 @@ pub struct Connection {
 pub struct NetState {
     /// Where this node listens.
     pub listening: Vec<Multiaddr>,
+    /// Of what it was told to listen on, what has no address yet.
+    pub opening: Vec<ListenerId>,
     /// Members that are connected and have proved that they are.
     pub members: BTreeSet<PeerId>,
     /// Peers that are connected and only ask. Nothing of them is remembered when they are gone.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::ConnectedPoint;
+use libp2p::core::transport::ListenerId;
 use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, Swarm, SwarmEvent};
@@ -237,12 +238,13 @@ impl Driver {
                 }
                 self.on_failed(connection_id, peer_id, &error.to_string());
             }
-            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
-                let listening: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
-                self.shared.state.send_modify(|state| state.listening = listening);
-            }
-            SwarmEvent::ListenerClosed { addresses, reason: Err(why), .. } => {
-                self.shared.trouble(format!("{addresses:?}"), format!("no longer listening: {why}"));
+            SwarmEvent::NewListenAddr { listener_id, .. }
+            | SwarmEvent::ExpiredListenAddr { listener_id, .. } => self.on_listening(listener_id),
+            SwarmEvent::ListenerClosed { listener_id, addresses, reason } => {
+                self.on_listening(listener_id);
+                if let Err(why) = reason {
+                    self.shared.trouble(format!("{addresses:?}"), format!("no longer listening: {why}"));
+                }
             }
             SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
                 for (peer, address) in found {
@@ -251,6 +253,15 @@ impl Driver {
             }
             _ => {}
         }
+    }
+
+    /// It is known where that listener listens, or that it never will.
+    fn on_listening(&self, listener: ListenerId) {
+        let listening: Vec<Multiaddr> = self.swarm.listeners().cloned().collect();
+        self.shared.state.send_modify(|state| {
+            state.listening = listening;
+            state.opening.retain(|opening| *opening != listener);
+        });
     }
 
     fn on_found(&mut self, peer: &libp2p::PeerId, address: Multiaddr) {
