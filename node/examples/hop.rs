@@ -147,7 +147,7 @@ async fn main() -> Result<()> {
         return Ok(());
     }
     let net = net(&MeshKey::new(Key::from_seed([5; 32])), &protocol, Vec::new())?;
-    net.state().until(|state| !state.listening.is_empty()).await;
+    net.listens().await;
     let at = net.state().read(|state| state.listening[0].clone());
     let mut child = Command::new(std::env::current_exe()?)
         .args([

@@ -314,7 +314,7 @@ impl Assigner {
             Phase::Serving { since } | Phase::Loading { since, .. } => Some(since),
             Phase::Claiming { .. } | Phase::Leaving { .. } | Phase::Enlisted { .. } => None,
         });
-        taken.chain([self.started]).max().unwrap_or(self.started)
+        taken.max().unwrap_or(self.started)
     }
 
     /// From when on it is this machine's turn to claim the model; `None` where it is not at all.

@@ -22,7 +22,6 @@ struct Pretender {
     /// Where it listens. Others must be told: nobody tells others an address on loopback, and who cannot be called is
     /// probed through others alone, which a busy machine does not always do in time.
     listen: String,
-    _runtime: tokio::runtime::Runtime,
 }
 
 impl Pretender {
@@ -47,16 +46,14 @@ impl Pretender {
             only: None,
             frame_bytes: 1 << 20,
         };
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let net = Net::start(config, profile).unwrap();
-        runtime.block_on(net.listens());
+        net.runtime().block_on(net.listens());
         let listen = net.state().read(|state| state.listening[0].to_string());
         if shows {
             net.show([(print, vec![model.to_owned()])].into());
         }
         net.report(State { served: vec![SMOL.into()], ..State::default() });
-        Self { name: name.into(), net, listen, _runtime: runtime }
+        Self { name: name.into(), net, listen }
     }
 
     fn is_known_to(&self, node: &Process) -> bool {

@@ -57,7 +57,7 @@ fn loads_a_contested_model(then: Option<Intent>, after_ms: u64) -> Option<f64> {
     let score = |i: usize, own: &Assigner| own.board.seats[&peer(i)].score("m", 1.0);
     let hosts = state(&["m"], &[], 8);
     own.see(Instant(0), peer(999), &m, &hosts);
-    (1..300).for_each(|i| own.see(Instant(0), peer(i), &profile(24, &[("m", 16)]), &State::default()));
+    (1..300).for_each(|i| own.see(Instant(0), peer(i), &m, &State::default()));
     let behind = (1..300).find(|i| score(*i, &own) > score(0, &own)).unwrap();
     (1..300).filter(|i| *i != behind).for_each(|i| own.gone(Instant(0), peer(i)));
     let mut claimed = None;

@@ -1,7 +1,7 @@
 //! Taking part in the models that others host, so that this machine can pass requests on: of those that it does not have it
 //! fetches all but the weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -42,9 +42,9 @@ pub(super) struct Attending {
     /// Models that nobody hosts any more, since when.
     idle: BTreeMap<Fingerprint, Instant>,
     failed: BTreeMap<(Fingerprint, PeerId), Failed>,
-    /// One host is asked at once for each model.
     asking: JoinSet<Asked>,
-    asked: BTreeMap<Fingerprint, PeerId>,
+    /// Models for which a host is being asked: one at once for each.
+    sought: BTreeSet<Fingerprint>,
 }
 
 impl Attending {
@@ -54,7 +54,7 @@ impl Attending {
             idle: BTreeMap::new(),
             failed: BTreeMap::new(),
             asking: JoinSet::new(),
-            asked: BTreeMap::new(),
+            sought: BTreeSet::new(),
         }
     }
 
@@ -66,7 +66,8 @@ impl Attending {
         loop {
             let now = meshed.clock().now();
             for ring in meshed.rings() {
-                roster.read_new(|roster| ring.see(roster));
+                // Not as read: what changes before the last ring has seen it is still news.
+                roster.read(|roster| ring.see(roster));
             }
             let hosted = self.hosted();
             self.forget(now, &hosted);
@@ -130,11 +131,11 @@ impl Attending {
     /// Takes part in those that are on this machine's disk, and asks for the headers of the others.
     fn take_part(&mut self, now: Instant, hosted: Hosted, is_connected: impl Fn(&PeerId) -> bool) {
         for (model, (name, hosts)) in hosted {
-            let takes_part = {
+            let (takes_part, begun) = {
                 let rings = self.meshed.lock();
-                rings.contains_key(&model) || rings.len() + self.asked.len() >= RINGS_MAX
+                (rings.contains_key(&model), rings.len() + self.sought.len())
             };
-            if takes_part || self.asked.contains_key(&model) {
+            if takes_part || begun >= RINGS_MAX || self.sought.contains(&model) {
                 continue;
             }
             if let Some(own) = self.meshed.own.get(&model) {
@@ -148,7 +149,7 @@ impl Attending {
                 |host: &&PeerId| is_connected(host) && failed(host).is_none_or(|at| now.since(at) >= RETRY);
             // Who was never asked comes first, then who was asked longest ago.
             if let Some(host) = hosts.iter().filter(may).min_by_key(|host| failed(host)).copied() {
-                self.asked.insert(model, host);
+                self.sought.insert(model);
                 self.asking.spawn(ask(Arc::clone(&self.meshed), model, name, host));
             }
         }
@@ -156,7 +157,7 @@ impl Attending {
 
     fn heard(&mut self, asked: Asked) {
         let Asked { model, name, host, failed } = asked;
-        self.asked.remove(&model);
+        self.sought.remove(&model);
         let Some(why) = failed else { return };
         let failed = Failed { at: self.meshed.clock().now(), why: format!("{name}: {why}") };
         let before = self.failed.get(&(model, host));

@@ -37,7 +37,7 @@ pub(super) struct Own {
     pub(super) is_pinned: bool,
 }
 
-pub(super) type Rings = BTreeMap<Fingerprint, Arc<Ring>>;
+type Rings = BTreeMap<Fingerprint, Arc<Ring>>;
 
 /// A running node.
 pub(super) struct Meshed {

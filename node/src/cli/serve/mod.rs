@@ -1,8 +1,8 @@
 //! `serve` and `join`: a model behind the API, on this machine or on several.
 //!
 //! * `asked`: options, from the command line, the environment and the configuration file. `home`: where a node remembers.
-//! * `joining`: which mesh it belongs to. `meshed`: the node in it. `ring`: a model that it takes part in. `duties`: what
-//!   it does for the mesh. `desk`: both as the API sees them. `machine`: this machine, for the planner.
+//! * `joining`: which mesh it belongs to. `meshed`: the node in it. `ring`: a model that it takes part in. `attending`:
+//!   which ones of others it does. `duties`: what it does for the mesh. `desk`: both as the API sees them. `machine`: this machine, for the planner.
 //! * `screen`: what is said when it is up. `ending`: Ctrl-C. `log`: the log.
 
 mod asked;

@@ -4,7 +4,7 @@
 //! * `company`: the membership. [`roster`]: what it knows of all members, and the fleet that makes.
 //! * `meeting`: how members prove that they are. [`guest`]: who only asks. `headers`: what a machine without a model's files needs to speak for it.
 //! * [`ways`]: TCP and QUIC. `probing`: how fast they are. `choosing`: the better one. `moving`: lanes change over to it.
-//! * `swarm`: connections, on a thread of their own, and `calling`. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
+//! * `swarm`: connections, on a thread of their own, and `calling`. `arriving`: who takes the streams that others open. [`streams`]: the node's transport. [`state`]: what both share, and `news`: how it is
 //!   looked at.
 
 mod arriving;
